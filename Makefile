@@ -1,0 +1,86 @@
+# Each target makes .venv when it is missing or older than the lock. After that nothing here needs the network.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+VENV := .venv
+PY := $(VENV)/bin/python
+PYTHON ?= python3.11 python3.12 python3
+LOCK := requirements/lock.txt
+BOOTSTRAP := requirements/bootstrap.txt
+
+# The stamp is named after what is locked, so that another lock, and nothing else, means another installation.
+STAMP := $(VENV)/.installed-$(shell cat $(LOCK) $(BOOTSTRAP) 2>/dev/null | cksum | cut -d ' ' -f 1)
+ifeq ($(shell $(PY) -c "print(1)" 2>/dev/null),)
+.PHONY: $(STAMP)
+endif
+
+# Two processes suit two cores and the memory of a laptop; loadfile keeps the fixtures of a file in one process.
+PYTEST_ARGS ?= -n 2 --dist loadfile
+
+export DO_NOT_TRACK := 1
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+
+.PHONY: help setup demo test lint format bench lock clean distclean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+setup: $(STAMP) ## Make .venv from the lock (Python 3.11 or 3.12; once, about 7 GB)
+	@echo "Ready: $(PY), $$($(PY) --version)"
+
+demo: $(STAMP) ## Analyse the bundled sample; no network, no weights needed
+	@$(PY) -m flows demo
+
+test: $(STAMP) ## Run the tests; ARGS="tests/core -k probe" for some of them
+	@$(PY) -m pytest $(PYTEST_ARGS) $(ARGS)
+
+lint: $(STAMP) ## Check style, formatting and types
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
+
+format: $(STAMP) ## Rewrite the code in the project's format
+	@$(PY) -m ruff check --fix .
+	@$(PY) -m ruff format .
+
+bench: $(STAMP) ## List the benchmarks; NAME=segmentation runs one
+	@$(PY) -m benchmarks $(NAME) $(ARGS)
+
+lock: $(PY) ## Resolve pyproject.toml into requirements/; UPGRADE=1 takes newer versions
+	@test -x $(VENV)/bin/uv || $(PY) -m pip install --quiet --disable-pip-version-check -r requirements/bootstrap.in
+	@for lock in $(LOCK):pyproject.toml:--all-extras $(BOOTSTRAP):requirements/bootstrap.in:--constraints=$(LOCK); do \
+	    IFS=: read -r out from flags <<< "$$lock"; \
+	    UV_CUSTOM_COMPILE_COMMAND="make lock" $(VENV)/bin/uv pip compile $$from $$flags --output-file $$out --quiet \
+	        --universal --fork-strategy fewest --python-version 3.11 \
+	        --generate-hashes --no-emit-index-url --no-annotate $(if $(UPGRADE),--upgrade) || exit 1; \
+	    echo "$$out: $$(grep -c '^[a-z]' $$out) packages"; \
+	done
+
+clean: ## Remove caches and what tests and builds left; your store and .venv stay
+	@find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+	@rm -rf .pytest_cache .mypy_cache .ruff_cache .reelflow build
+
+distclean: clean ## Remove .venv as well
+	@rm -rf $(VENV)
+
+$(PY):
+	@for python in $(PYTHON); do \
+	    "$$python" -c 'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null \
+	        || continue; \
+	    echo "Making $(VENV) with $$($$python --version) ($$(command -v $$python))"; \
+	    "$$python" -m venv --clear $(VENV) && exit 0; \
+	done; \
+	echo "make: no Python 3.11 or 3.12 with its venv module was found (tried: $(PYTHON))." >&2; \
+	echo "make: install one (Debian, Ubuntu: apt-get install python3.11-venv), or name it: make setup PYTHON=/path/to/python3.11" >&2; \
+	exit 1
+
+# Bytecode is compiled now, because each Dask worker and server process would otherwise do it again where it cannot be written.
+$(STAMP):
+	@$(PY) -c "" 2>/dev/null || { rm -rf $(VENV); $(MAKE) --no-print-directory $(PY); }
+	@rm -f $(VENV)/.installed-*
+	@echo "Installing $(LOCK) into $(VENV) (about 7 GB; a minute or two on a fast line)"
+	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r $(BOOTSTRAP)
+	@$(VENV)/bin/uv pip sync --python $(PY) --require-hashes --build-constraints $(BOOTSTRAP) $(LOCK) \
+	    --compile-bytecode $$([ -t 2 ] || echo --quiet)
+	@touch $@

@@ -1,0 +1,145 @@
+"""`python -m flows`: the flows in this process, without a server. Heavy imports happen inside the commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from tasks.core.schema import AnalyzeReport
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="Turn recordings into transcripts, detections and reports. "
+    "Start with [bold]python -m flows demo[/bold], then [bold]python -m flows analyze FILE[/bold].",
+)
+models_app = typer.Typer(invoke_without_command=True, help="List model weights, where they are and their digests; fetch more.")
+app.add_typer(models_app, name="models")
+
+EXIT_FAILED, EXIT_USAGE, EXIT_QUARANTINED = 1, 2, 3
+
+Store = Annotated[
+    str | None, typer.Option("--store", metavar="URI", help="Folder, file:///... or s3://bucket/prefix; default REELFLOW_STORE")
+]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="An option, for example frames.fps=2; `options` lists them all"),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object per source on stdout, nothing else there")]
+
+
+@app.command()
+def demo(store: Store = None, json_lines: AsJson = False) -> None:
+    """Analyse the bundled sample with the bundled small models: no network, no weights, under a minute."""
+    from flows.run import analyze_sources
+    from tasks.core.models import bundled
+
+    options = [
+        "transcript.model=bundled",
+        "transcript.words=true",
+        "detections.weights=bundled",
+        *bundled.SAMPLE_OPTIONS,
+    ]
+    raise typer.Exit(_finish(analyze_sources([str(bundled.SAMPLE_CLIP)], store, options, quiet=json_lines), store, json_lines))
+
+
+@app.command()
+def analyze(
+    sources: Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Path, file:///, s3://bucket/key or https://")],
+    store: Store = None,
+    assignments: Assignments = None,
+    json_lines: AsJson = False,
+) -> None:
+    """Analyse media files, one flow run each; what was analysed before is not done again.
+
+    Exit status: 0 all done, 1 something failed, 2 usage, 3 some source was set aside as bad (the others are done).
+    """
+    from flows.run import analyze_sources
+
+    raise typer.Exit(_finish(analyze_sources(sources, store, assignments or [], quiet=json_lines), store, json_lines))
+
+
+@app.command()
+def options() -> None:
+    """List every option of `--set` with its default."""
+    from flows.console import say
+    from tasks.core.options import describe_options
+
+    for name, default, description in describe_options():
+        say(f"{name + '=' + json.dumps(default):<40} {description}")
+
+
+@app.command()
+def doctor() -> None:
+    """Check ffmpeg, CPU, GPU, memory, disk, Prefect, Dask, weights and the store; say what to do about each fault."""
+    from flows.console import say
+    from flows.doctor import check_all
+
+    worst = 0
+    for check in check_all():
+        mark, style = {"ok": ("ok  ", "green"), "note": ("note", "cyan"), "fault": ("FAIL", "red")}[check.state]
+        say(f"{mark}  {check.name:<10} {check.found}", style=style)
+        if check.advice:
+            say(f"      {'':<10} -> {check.advice}")
+        worst = max(worst, EXIT_FAILED if check.state == "fault" else 0)
+    raise typer.Exit(worst)
+
+
+@models_app.callback()
+def models(context: typer.Context) -> None:
+    """List model weights: what is here, where, and its digest."""
+    if context.invoked_subcommand is None:
+        from flows.weights import show_models
+
+        show_models()
+
+
+@models_app.command("fetch")
+def fetch_model(name: Annotated[str, typer.Argument(help="For example base.en, large-v3 or yolo11n.pt")]) -> None:
+    """Download weights into REELFLOW_MODELS_DIR (or the library's own cache) and check them."""
+    from flows.weights import fetch_weights
+
+    fetch_weights(name)
+
+
+def _finish(reports: list[AnalyzeReport], store: str | None, json_lines: bool) -> int:
+    from flows.console import show_report
+    from flows.run import committed_result
+
+    for report in reports:
+        if json_lines:
+            print(report.model_dump_json(), flush=True)
+        else:
+            show_report(report, committed_result(report, store))
+    status = {report.status for report in reports}
+    return EXIT_FAILED if "failed" in status else EXIT_QUARANTINED if "quarantined" in status else 0
+
+
+def main() -> None:
+    """Entry point: turns errors that a user can mend into one sentence and an exit status."""
+    from flows.console import say
+    from tasks.core.errors import ReelflowError
+    from tasks.core.options import UnknownOption
+
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    try:
+        app(prog_name="python -m flows")
+    except UnknownOption as error:
+        say(str(error), err=True)
+        sys.exit(EXIT_USAGE)
+    except ReelflowError as error:
+        say(error.message, err=True, style="red")
+        if error.detail:
+            say(error.detail, err=True)
+        sys.exit(EXIT_FAILED)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""One media, end to end: audio and pictures side by side, in mapped batches, into one committed result."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from prefect import flow, get_run_logger
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
+from prefect.states import Completed
+
+from flows import summary
+from flows.progress import Progress
+from flows.task_runner import ReelflowTaskRunner
+from tasks import media, publish, speech, vision
+from tasks.core.errors import PermanentError
+from tasks.core.fetch import display_source
+from tasks.core.frames import plan_batches
+from tasks.core.options import AnalyzeOptions
+from tasks.core.schema import AnalyzeReport, Findings, MediaInfo, MediaRef, ModelInfo, StageTiming
+from tasks.lookup import quarantined
+from tasks.models import resolve_models
+from tasks.results import read_result, result_key, result_path, views_are_fresh, whole_result
+from tasks.settings import settings
+from tasks.stage import Meter
+from tasks.store import Store, open_store
+
+LANGUAGE_WINDOWS = 3
+"""Windows that the language is detected on: one may be music or a foreign quotation."""
+
+
+def _run_name() -> str:
+    return f"analyze · {summary.label(flow_run.parameters.get('source', ''))}"
+
+
+@flow(name="analyze-media", flow_run_name=_run_name, task_runner=ReelflowTaskRunner(), validate_parameters=True)
+def analyze_media(source: str, store: str | None = None, options: AnalyzeOptions = AnalyzeOptions()) -> Any:  # noqa: B008
+    """Turns one video or audio file into a transcript, detections and a report.
+
+    Args:
+        source: A path, file:///..., s3://bucket/key or https://... URL.
+        store: Root of the store: a folder, file:///... or s3://bucket/prefix. Default: REELFLOW_STORE of the worker.
+        options: What to do, by stage.
+    """
+    started = time.monotonic()
+    root = open_store(store or settings().store)
+    found: MediaRef | None = None
+    try:
+        found, models, notices, timing = _prepare(source, root, options)
+        key = result_key(found.media_id, options, models)
+        done = whole_result(root, found.media_id, key)
+        if done is not None and views_are_fresh(root, done):
+            return _state(_report(source, root, found, "cached", started))
+        _analyze(found, options, models, notices, timing)
+        _summarize(root, found)
+        return _state(_report(source, root, found, "done", started))
+    except PermanentError as error:
+        report = quarantined(source, root.root, found, error, started)
+        get_run_logger().error("%s is set aside: %s", report.source, error.message)
+        create_markdown_artifact(summary.quarantined(report), key="quarantined", description="Why it was set aside")
+        return _state(report)
+
+
+def _prepare(
+    source: str, root: Store, options: AnalyzeOptions
+) -> tuple[MediaRef, dict[str, ModelInfo], list[str], dict[str, StageTiming]]:
+    """The source's bytes and the models, on this host or, with a cluster elsewhere, on one of its workers."""
+    meter = Meter()
+    found = _near(media.fetch_media, source, root.root, options.limits)
+    timing = {"fetch": meter.timing(bytes_in=found.bytes)}
+    models, notices = _near(resolve_models, options)
+    return found, models, notices, timing
+
+
+def _near(task: Any, *arguments: Any) -> Any:
+    return task.submit(*arguments).result() if settings().dask_address else task(*arguments)
+
+
+def _analyze(
+    found: MediaRef, options: AnalyzeOptions, models: dict[str, ModelInfo], notices: list[str], timing: dict[str, StageTiming]
+) -> None:
+    progress = Progress(f"Analysing {found.name}")
+    meter = Meter()
+    info: MediaInfo = _near(media.probe_media, found, options.limits, options.audio)
+    timing["probe"] = meter.timing(bytes_in=found.bytes)
+
+    audio = speech.extract_audio.submit(found, info)
+    segments = speech.segment_speech.submit(found, audio, options.segments)
+    progress.expect("audio")
+    progress.expect("segments")
+    batches = plan_batches(info, options.frames)
+    frames = [vision.sample_frames.submit(found, info, batch, options.frames) for batch in batches]
+    progress.expect("frames", len(frames))
+    boxes = []
+    if "detections" in models:
+        boxes = [vision.detect_objects.submit(found, f, models["detections"], options.detections) for f in frames]
+        progress.expect("detections", len(boxes))
+
+    progress.gather("audio", [audio])
+    [heard] = progress.gather("segments", [segments])
+    windows = speech.plan_windows(heard, options.transcript) if "transcript" in models else []
+    clips = [speech.cut_clips.submit(found, info, segments, options.clips)] if options.clips.enabled else []
+    language = []
+    if windows and options.transcript.language is None:
+        first = windows[0][:LANGUAGE_WINDOWS]
+        language = [speech.detect_language.submit(found, audio, first, models["transcript"], options.transcript)]
+    spoken = language[0] if language else None
+    said = [
+        speech.transcribe.submit(found, audio, batch, spoken, models["transcript"], options.transcript) for batch in windows
+    ]
+    for stage, futures in (("clips", clips), ("language", language), ("transcript", said)):
+        progress.expect(stage, len(futures))
+    progress.expect("publish")
+
+    findings = Findings(
+        audio=audio.result(),
+        segments=heard,
+        clips=next(iter(progress.gather("clips", clips)), None),
+        language=next(iter(progress.gather("language", language)), None),
+        transcript=progress.gather("transcript", said),
+        frames=progress.gather("frames", frames),
+        detections=progress.gather("detections", boxes),
+    )
+    published = publish.publish_result.submit(found, info, options, models, findings, timing, notices)
+    progress.gather("publish", [published])
+    progress.finish()
+
+
+def _summarize(root: Store, found: MediaRef) -> None:
+    committed = read_result(root, found.media_id)
+    if committed is None:
+        return
+    result = committed[0]
+    create_markdown_artifact(summary.markdown(result), key="summary", description=f"What {found.name} shows")
+    create_table_artifact(summary.stage_rows(result), key="stages", description="Time and cost by stage")
+
+
+def _report(source: str, root: Store, found: MediaRef, status: Any, started: float) -> AnalyzeReport:
+    return AnalyzeReport(
+        source=display_source(source),
+        media_id=found.media_id,
+        status=status,
+        result=root.uri(result_path(found.media_id)),
+        seconds=time.monotonic() - started,
+        cached=status == "cached",
+    )
+
+
+def _state(report: AnalyzeReport) -> State[dict[str, Any]]:
+    return Completed(
+        name=report.status.capitalize(),
+        message=(report.error or {}).get("message") or f"{report.status} in {report.seconds:.1f} s",
+        data=report.model_dump(),
+    )

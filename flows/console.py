@@ -1,0 +1,105 @@
+"""What a person at a terminal sees: progress on stderr, results on stdout."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tasks.core.schema import AnalyzeReport, Result
+
+_STYLE = {"done": "green", "cached": "cyan", "quarantined": "yellow", "failed": "red"}
+
+
+@contextmanager
+def progress(name: str) -> Iterator[None]:
+    """Draws the progress of flow runs in the block: bars on a terminal, a line per finished stage elsewhere."""
+    from flows.progress import listener
+
+    draw = _bars(name) if sys.stderr.isatty() else _lines(name)
+    with draw as heard:
+        token = listener.set(heard)
+        try:
+            yield
+        finally:
+            listener.reset(token)
+
+
+@contextmanager
+def _bars(name: str) -> Iterator[Any]:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        whole = bars.add_task(escape(name), total=None)
+        rows: dict[str, Any] = {}
+        counts: dict[str, tuple[int, int]] = {}
+
+        def heard(stage: str, done: int, expected: int) -> None:
+            row = rows.setdefault(stage, bars.add_task(f"  {stage}", total=expected) if stage not in rows else rows.get(stage))
+            bars.update(row, completed=done, total=expected, visible=expected > 0)
+            counts[stage] = (done, expected)
+            bars.update(
+                whole, completed=sum(done for done, _ in counts.values()), total=sum(total for _, total in counts.values())
+            )
+
+        yield heard
+
+
+@contextmanager
+def _lines(name: str) -> Iterator[Any]:
+    def heard(stage: str, done: int, expected: int) -> None:
+        if expected and done == expected:
+            print(f"{name}: {stage} {done}/{expected}", file=sys.stderr, flush=True)
+
+    yield heard
+
+
+def say(text: str = "", *, style: str | None = None, err: bool = False) -> None:
+    """One line, in colour on a terminal; markup in the text has no effect."""
+    from rich.console import Console
+    from rich.text import Text
+
+    stream = sys.stderr if err else sys.stdout
+    Console(file=stream, soft_wrap=True, highlight=False).print(Text(printable(text), style=style or ""))
+
+
+def printable(text: str) -> str:
+    """Text without control characters, which a hostile name could steer a terminal with."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "?" for c in text)
+
+
+def show_report(report: AnalyzeReport, result: Result | None) -> None:
+    """A source's outcome: what was said and seen, and where to look."""
+    say(f"{report.status:<12}{_one_line(report.source)}  ({report.seconds:.1f} s)", style=_STYLE[report.status])
+    if report.error:
+        say(f"            {report.error['code']}: {report.error['message']}")
+    if result is None:
+        return
+    if result.notice:
+        say(f"  note      {result.notice}", style="yellow")
+    media = result.media
+    picture = f", {media.video.width}x{media.video.height}, {float(media.video.fps):.2f} frames/s" if media.video else ""
+    say(f"  media     {media.duration_s:.1f} s{picture}, {'audio' if media.audio else 'no audio'}")
+    for segment in result.transcript.segments[:20]:
+        say(f"  {segment.start:7.2f} s  {_one_line(segment.text)}")
+    if len(result.transcript.segments) > 20:
+        say(f"            and {len(result.transcript.segments) - 20} more segments")
+    if result.detections.frames_sampled:
+        seen = ", ".join(f"{name} {count}" for name, count in result.detections.classes.items()) or "nothing"
+        say(f"  seen      {seen}  (boxes in {result.detections.frames_sampled} frames)")
+    say(f"  result    {report.result}")
+    say(f"  report    {result.artifacts['report']}")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

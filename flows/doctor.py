@@ -1,0 +1,157 @@
+"""Is this host fit to run the pipeline? One check per line, each with what to do when it is wrong."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import httpx
+
+from tasks.core.errors import ReelflowError
+from tasks.lookup import find_models
+from tasks.settings import settings
+from tasks.store import open_store
+from tasks.threads import available_cores
+
+MIN_FREE_DISK = 5 * 2**30
+MIN_MEMORY = 4 * 2**30
+TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True)
+class Check:
+    name: str
+    state: Literal["ok", "note", "fault"]
+    found: str
+    advice: str = ""
+
+
+def check_all() -> Iterator[Check]:
+    """Every check, as it is done."""
+    yield _python()
+    yield _ffmpeg()
+    yield Check("cpu", "ok", f"{available_cores()} cores")
+    yield _gpu()
+    yield _memory()
+    yield _disk("cache", settings().cache, "REELFLOW_CACHE_DIR")
+    yield _store()
+    yield _prefect()
+    yield _dask()
+    yield _weights()
+
+
+def _python() -> Check:
+    version = ".".join(map(str, sys.version_info[:3]))
+    if (3, 11) <= sys.version_info[:2] <= (3, 12):
+        return Check("python", "ok", version)
+    return Check("python", "fault", version, "use Python 3.11 or 3.12: make distclean, then make setup PYTHON=python3.11")
+
+
+def _ffmpeg() -> Check:
+    from imageio_ffmpeg import get_ffmpeg_exe
+
+    try:
+        binary = get_ffmpeg_exe()
+        first = subprocess.run([binary, "-version"], capture_output=True, text=True, timeout=TIMEOUT_S, check=True)  # noqa: S603
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+        return Check("ffmpeg", "fault", str(error), "install again with make setup; it comes with imageio-ffmpeg")
+    return Check("ffmpeg", "ok", " ".join(first.stdout.split()[:3]))
+
+
+def _gpu() -> Check:
+    import torch
+
+    if torch.cuda.is_available():
+        names = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
+        return Check("gpu", "ok", names)
+    if any(Path("/dev").glob("nvidia[0-9]*")):
+        return Check("gpu", "fault", "a GPU that torch cannot use", "compare `nvidia-smi` with torch.version.cuda; update the driver")
+    return Check("gpu", "note", "none: models run on the CPU", "large Whisper models want one; base.en and yolo11n do without")
+
+
+def _memory() -> Check:
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    found = f"{total / 2**30:.1f} GiB"
+    if total < MIN_MEMORY:
+        return Check("memory", "fault", found, "set REELFLOW_WORKERS=1 and use small models")
+    return Check("memory", "ok", found)
+
+
+def _disk(name: str, folder: Path, setting: str) -> Check:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        return Check(name, "fault", f"{folder}: {error.strerror}", f"set {setting} to a folder that can be written")
+    free = shutil.disk_usage(folder).free
+    found = f"{folder}, {free / 2**30:.1f} GiB free"
+    if not os.access(folder, os.W_OK):
+        return Check(name, "fault", found, f"set {setting} to a folder that can be written")
+    if free < MIN_FREE_DISK:
+        return Check(name, "fault", found, f"free space, or set {setting} elsewhere")
+    return Check(name, "ok", found)
+
+
+def _store() -> Check:
+    root = settings().store
+    probe = ".doctor"
+    try:
+        store = open_store(root)
+        store.write(probe, b"reelflow")
+        written = store.read(probe)
+        store.delete(probe)
+    except ReelflowError as error:
+        return Check("store", "fault", root, error.message)
+    if written is None or written[0] != b"reelflow":
+        return Check("store", "fault", root, "what was written is not read back: mend the store or set REELFLOW_STORE")
+    return Check("store", "ok", store.root)
+
+
+def _prefect() -> Check:
+    from prefect.settings import PREFECT_API_URL
+
+    url = PREFECT_API_URL.value()
+    if not url:
+        return Check("prefect", "ok", "no server named: local runs start one of their own")
+    try:
+        answer = httpx.get(f"{url}/health", timeout=TIMEOUT_S)
+    except httpx.HTTPError as error:
+        return Check("prefect", "fault", f"{url}: {error}", "start it (prefect server start), or unset PREFECT_API_URL")
+    if answer.status_code != httpx.codes.OK:
+        return Check("prefect", "fault", f"{url} answers {answer.status_code}", "look at the server's log; is the URL right?")
+    return Check("prefect", "ok", url)
+
+
+def _dask() -> Check:
+    address = settings().dask_address
+    if not address:
+        return Check("dask", "ok", f"no scheduler named: local runs start {settings().workers or available_cores()} workers")
+    from distributed import Client
+
+    try:
+        with Client(address, timeout=TIMEOUT_S, set_as_default=False) as client:
+            workers = list(client.scheduler_info(n_workers=-1)["workers"].values())
+    except (OSError, TimeoutError):
+        return Check("dask", "fault", f"{address} does not answer", "start `dask scheduler`, or unset REELFLOW_DASK_ADDRESS")
+    offered = {name: sum(w["resources"].get(name, 0) for w in workers) for name in ("CPU", "GPU")}
+    found = f"{address}, {len(workers)} workers, CPU {offered['CPU']:g}, GPU {offered['GPU']:g}"
+    if lacking := [name for name, amount in offered.items() if amount < 1]:
+        start = f"dask worker {address} --nthreads 1 --resources {lacking[0]}=1 --preload tasks.preload"
+        return Check("dask", "fault", found, f"no worker offers {' nor '.join(lacking)}: {start}")
+    return Check("dask", "ok", found)
+
+
+def _weights() -> Check:
+    from tasks.core.options import AnalyzeOptions
+
+    try:
+        found, notices = find_models(AnalyzeOptions())
+    except ReelflowError as error:
+        return Check("weights", "note", "none for real media (the demo needs none)", error.message)
+    names = ", ".join(f"{stage}: {model.name}" for stage, model in found.items())
+    return Check("weights", "note" if notices else "ok", names, " ".join(notices))

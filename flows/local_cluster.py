@@ -1,0 +1,101 @@
+"""The Dask cluster of one host: worker processes that offer CPU and GPU, started when the first task is submitted."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from tasks.settings import settings
+from tasks.threads import LIBRARIES, available_cores
+from tasks.worker import drain
+
+MAX_WORKERS_PER_HOST = 8
+"""More processes than this only repeat the models in memory; their threads grow instead."""
+
+_LOG_LEVEL = "critical"
+"""Dask tells of every worker that comes and goes; what matters of it reaches the user as an error of the task."""
+
+_lock = threading.Lock()
+
+
+def local_scheduler() -> str:
+    """Address of this process's own cluster; starts it at the first call. It ends with the process."""
+    with _lock:
+        return str(_start().scheduler_address)
+
+
+def stop_local_cluster() -> None:
+    """Ends the cluster after its workers have reported what they ran; nothing to do where none was started."""
+    with _lock:
+        if not _start.cache_info().currsize:
+            return
+        from distributed import Client
+
+        cluster = _start()
+        with Client(cluster, set_as_default=False) as client:
+            client.run(drain)
+        cluster.close()
+        _start.cache_clear()
+
+
+@lru_cache(maxsize=1)
+def _start() -> Any:
+    import dask
+    from distributed import SpecCluster
+    from distributed.scheduler import Scheduler
+
+    workers, threads = _workers()
+    before_import = {name: str(threads) for name in LIBRARIES} | {"DASK_LOGGING__DISTRIBUTED": _LOG_LEVEL}
+    dask.config.set({"distributed.nanny.pre-spawn-environ": before_import, "distributed.admin.tick.limit": "60s"})
+    logging.getLogger("distributed").setLevel(_LOG_LEVEL.upper())
+    cluster = SpecCluster(
+        workers=dict(enumerate(workers)),
+        scheduler={"cls": Scheduler, "options": {"host": "127.0.0.1", "port": 0, "dashboard": False}},
+        silence_logs=logging.CRITICAL,
+        shutdown_on_close=True,
+    )
+    atexit.register(stop_local_cluster)
+    return cluster
+
+
+def _workers() -> tuple[list[dict[str, Any]], int]:
+    """Specifications of the worker processes, and the threads that each may use."""
+    cores = available_cores()
+    gpus = _visible_gpus()
+    if not gpus:
+        count = settings().workers or min(MAX_WORKERS_PER_HOST, cores)
+        return [_worker({"CPU": 1, "GPU": 1}) for _ in range(count)], max(1, cores // count)
+    count = settings().workers or min(MAX_WORKERS_PER_HOST, max(1, cores - len(gpus)))
+    on_gpus = [_worker({"GPU": 1}, CUDA_VISIBLE_DEVICES=gpu) for gpu in gpus]
+    on_cpus = [_worker({"CPU": 1}, CUDA_VISIBLE_DEVICES="") for _ in range(count)]
+    return on_gpus + on_cpus, max(1, cores // (count + len(gpus)))
+
+
+def _worker(resources: dict[str, int], **environment: str) -> dict[str, Any]:
+    from distributed import Nanny
+
+    return {
+        "cls": Nanny,
+        "options": {
+            "nthreads": 1,
+            "resources": resources,
+            "env": environment,
+            "preload": ["tasks.preload"],
+            "host": "127.0.0.1",
+            "memory_limit": 0,
+            "dashboard": False,
+        },
+    }
+
+
+def _visible_gpus() -> list[str]:
+    """Indices of the NVIDIA devices of this host, without importing torch."""
+    stated = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if stated is not None:
+        return [gpu for gpu in stated.split(",") if gpu.strip() and gpu.strip() != "-1"]
+    return [str(i) for i, _ in enumerate(sorted(Path("/dev").glob("nvidia[0-9]*")))]

@@ -1,0 +1,124 @@
+"""A Prefect API for runs without a server: one uvicorn process on loopback that ends with this process, however that ends."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+from tasks.core.errors import SetupError
+
+START_TIMEOUT_S = 120.0
+"""The first start creates the database, which takes several times as long as a later one."""
+
+_QUIET = {
+    "PREFECT_API_URL": "",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_UI_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_PAUSE_EXPIRATIONS_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_CANCELLATION_CLEANUP_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_FOREMAN_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "false",
+    "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
+    "PREFECT_LOGGING_LEVEL": "ERROR",
+}
+"""What a server with one client does not need."""
+
+_RUN = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: Linux ends this process with its parent
+if os.getppid() != int(sys.argv[1]):
+    sys.exit(1)
+import uvicorn
+from prefect.server.api.server import create_app
+uvicorn.run(create_app, factory=True, host="127.0.0.1", port=int(sys.argv[2]), log_level="error", lifespan="on")
+"""
+
+
+class LocalServer:
+    """Starts at once, in the background; `api_url` is answered after `wait`."""
+
+    def __init__(self) -> None:
+        self._port = _free_port()
+        self.api_url = f"http://127.0.0.1:{self._port}/api"
+        self._process = subprocess.Popen(  # noqa: S603 - a fixed program, no input of the user in it
+            [sys.executable, "-c", _RUN, str(os.getpid()), str(self._port)],
+            env={**os.environ, **_QUIET},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+
+    def wait(self) -> None:
+        """Returns when the API answers. Raises SetupError when it does not start."""
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline:
+            if self._process.poll() is not None:
+                output = self._process.stderr.read().decode(errors="replace") if self._process.stderr else ""
+                raise SetupError(
+                    "The embedded Prefect server ended at its start; run `python -m flows doctor`, or use a server of your "
+                    "own (`prefect server start`, then set PREFECT_API_URL).",
+                    detail=output[-4000:],
+                )
+            try:
+                if httpx.get(f"{self.api_url}/health", timeout=2).status_code == httpx.codes.OK:
+                    return
+            except httpx.TransportError:
+                time.sleep(0.05)
+        raise SetupError(f"The embedded Prefect server did not answer in {START_TIMEOUT_S:.0f} s; is the machine overloaded?")
+
+    def stop(self) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _profile_names_server() -> bool:
+    if os.environ.get("PREFECT_API_URL"):
+        return True
+    home = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser()
+    if not (home / "profiles.toml").exists():
+        return False
+    from prefect.settings import PREFECT_API_URL
+
+    return bool(PREFECT_API_URL.value())
+
+
+@contextmanager
+def prefect_api() -> Iterator[None]:
+    """The API that PREFECT_API_URL or the active profile names; where there is none, one of our own for the block.
+
+    The server boots while the caller's imports go on, so enter this before importing flows.
+    """
+    if _profile_names_server():
+        yield
+        return
+    server = LocalServer()
+    try:
+        os.environ["PREFECT_API_URL"] = server.api_url
+        from prefect.settings import PREFECT_API_URL, temporary_settings
+
+        server.wait()
+        with temporary_settings({PREFECT_API_URL: server.api_url}):
+            yield
+    finally:
+        os.environ.pop("PREFECT_API_URL", None)
+        server.stop()

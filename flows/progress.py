@@ -1,0 +1,55 @@
+"""How far a run is: told to the Prefect UI as an artifact, and to whoever listens in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextvars import ContextVar
+from typing import Any
+from uuid import UUID
+
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.futures import PrefectFuture
+
+Listener = Callable[[str, int, int], None]
+"""Called with stage, tasks done and tasks expected."""
+
+listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
+"""Set by a command line that draws a progress bar; flows run in its context."""
+
+
+class Progress:
+    """Counts tasks by stage. Made inside a flow run."""
+
+    def __init__(self, description: str) -> None:
+        self._expected: dict[str, int] = {}
+        self._done: dict[str, int] = {}
+        self._shown = 0.0
+        artifact = create_progress_artifact(progress=0.0, description=description)
+        self._artifact: UUID = artifact  # type: ignore[assignment]
+
+    def expect(self, stage: str, count: int = 1) -> None:
+        """Announces tasks of a stage."""
+        self._expected[stage] = self._expected.get(stage, 0) + count
+        self._tell(stage)
+
+    def gather(self, stage: str, futures: Iterable[PrefectFuture[Any]]) -> list[Any]:
+        """The futures' results in order, counted as they come. Raises the first failure."""
+        return [self.step(stage, future.result()) for future in futures]
+
+    def step(self, stage: str, result: Any = None) -> Any:
+        """Counts one task as done and passes its result on."""
+        self._done[stage] = self._done.get(stage, 0) + 1
+        self._tell(stage)
+        return result
+
+    def finish(self) -> None:
+        """Says 100%."""
+        update_progress_artifact(self._artifact, progress=100.0)
+
+    def _tell(self, stage: str) -> None:
+        if heard := listener.get():
+            heard(stage, self._done.get(stage, 0), self._expected.get(stage, 0))
+        percent = 100.0 * sum(self._done.values()) / max(1, sum(self._expected.values()))
+        if percent >= self._shown + 5.0:
+            self._shown = percent
+            update_progress_artifact(self._artifact, progress=min(percent, 99.0))

@@ -1,0 +1,65 @@
+"""What the Prefect UI shows of a run: markdown and tables, safe whatever the media was called."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from tasks.core.schema import AnalyzeReport, Result
+
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~])")
+
+
+def label(source: object) -> str:
+    """The last part of a source as a name for a run: printable, at most 60 characters, no query string."""
+    last = str(source).split("?", 1)[0].rstrip("/").rsplit("/", 1)[-1]
+    return "".join(c if c.isprintable() else "?" for c in last)[:60] or "?"
+
+
+def plain(text: str) -> str:
+    """Text that markdown and HTML leave as it is."""
+    return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))
+
+
+def markdown(result: Result) -> str:
+    """The facts of one result, to be read in half a minute."""
+    media, video = result.media, result.media.video
+    lines = [f"# {plain(label(result.source))}", ""]
+    if result.notice:
+        lines += [f"> **Note:** {plain(result.notice)}", ""]
+    picture = f", {video.width} x {video.height} at {float(video.fps):.2f} frames/s" if video else ", no video"
+    lines += [f"{media.duration_s:.1f} s{picture}, {'with' if media.audio else 'no'} audio", ""]
+    if result.transcript.segments:
+        lines += [f"## Said ({result.transcript.language})", ""]
+        lines += [f"- `{segment.start:7.2f}` {plain(segment.text)}" for segment in result.transcript.segments[:40]]
+        lines += [f"- and {len(result.transcript.segments) - 40} more"] if len(result.transcript.segments) > 40 else []
+    else:
+        lines += ["Nothing was said, as far as the models can hear."]
+    if result.detections.classes:
+        lines += ["", f"## Seen in {result.detections.frames_sampled} frames", "", "| class | boxes |", "|---|---|"]
+        lines += [f"| {plain(name)} | {count} |" for name, count in result.detections.classes.items()]
+    lines += ["", f"Report: `{result.artifacts['report'].replace('`', '')}`"]
+    return "\n".join(lines)
+
+
+def stage_rows(result: Result) -> list[dict[str, Any]]:
+    """One row per stage: runs, seconds, bytes, cost."""
+    return [
+        {
+            "stage": name,
+            "runs": timing.runs,
+            "cached": timing.cached,
+            "wall s": round(timing.wall_s, 2),
+            "cpu s": round(timing.cpu_s, 2),
+            "queue s": round(timing.queue_s, 2),
+            "MB out": round(timing.bytes_out / 1e6, 2),
+            "USD": f"{result.cost.get(name, 0.0):.6f}",
+        }
+        for name, timing in result.timing.items()
+    ]
+
+
+def quarantined(report: AnalyzeReport) -> str:
+    """Why one source was set aside."""
+    error = report.error or {}
+    return f"# {plain(label(report.source))}\n\n**{plain(error.get('code', ''))}**: {plain(error.get('message', ''))}"

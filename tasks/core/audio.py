@@ -1,0 +1,103 @@
+"""The sound of a media as 16 kHz mono FLAC in which sample n lies at media time n / 16000."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from tasks.core import ffmpeg
+from tasks.core.errors import CorruptMedia, ToolFailed
+from tasks.core.schema import MediaInfo
+
+SAMPLE_RATE = 16_000
+"""Samples per second that Whisper and Silero VAD expect."""
+GAP_S = 0.05
+"""Timestamps may jitter by this much; beyond it silence is put in, or sound taken out, to keep media time."""
+REALTIME_FACTOR = 0.5
+_SILENCE_CHUNK = SAMPLE_RATE * 60
+
+FloatArray = npt.NDArray[np.float32]
+
+
+def sample_count(duration_s: float) -> int:
+    """Samples in a track of this length; at least one."""
+    return max(1, round(duration_s * SAMPLE_RATE))
+
+
+def extract_audio(path: Path, info: MediaInfo, out: Path, timeout_s: float | None = None) -> None:
+    """Write the chosen audio stream to `out` (FLAC, 16-bit, mono, 16 kHz), exactly as long as the media.
+
+    One ffmpeg pass: a late start and gaps become silence, and what lies before media time 0.0 is dropped. Media without
+    audio give silence.  Raises CorruptMedia, LimitExceeded, ToolFailed.
+    """
+    samples = sample_count(info.duration_s)
+    if info.audio is None:
+        _write_silence(out, samples)
+        return
+    source = ffmpeg.open_media(path, info.container)
+    track = in_media_time(source[str(info.audio.index)], info.start_offset_s)
+    track = track.filter("apad", whole_len=samples).filter("atrim", end_sample=samples)
+    ffmpeg.run(
+        ffmpeg.write_to(out, track, format="flac", acodec="flac", sample_fmt="s16", compression_level=5),
+        media=path,
+        timeout_s=timeout_s or ffmpeg.timeout_for(info.duration_s, REALTIME_FACTOR),
+        global_options=["-copyts"],
+        file_bytes=samples * 4 + 2**20,
+    )
+    written = frames_in(out)
+    if written != samples:
+        raise CorruptMedia(f"{ffmpeg.media_name(path)}: {written} of {samples} samples of its audio could be decoded")
+
+
+def in_media_time(stream: object, zero_s: float) -> object:
+    """An ffmpeg-python audio stream (read with -copyts) as 16 kHz mono whose first sample lies at timestamp `zero_s`."""
+    import ffmpeg as graph
+
+    shifted = graph.filter(stream, "asetpts", f"PTS-({zero_s:.9f})/TB")
+    return graph.filter(
+        shifted,
+        "aresample",
+        SAMPLE_RATE,
+        ochl="mono",
+        osf="s16",
+        **{"async": 1, "min_hard_comp": GAP_S, "first_pts": 0},
+    )
+
+
+def load_audio(path: Path, start: float = 0.0, end: float | None = None) -> FloatArray:
+    """Samples (n,) float32 in [-1, 1] of media time [start, end) from a track that extract_audio wrote.
+
+    Reads no more than that; what lies beyond the track is left out.  Raises ToolFailed where the track cannot be read.
+    """
+    import soundfile
+
+    first = max(0, round(start * SAMPLE_RATE))
+    try:
+        with soundfile.SoundFile(path) as file:
+            if (file.samplerate, file.channels) != (SAMPLE_RATE, 1):
+                raise ToolFailed(f"{path}: {file.samplerate} Hz, {file.channels} channels; extract the audio again")
+            last = file.frames if end is None else min(file.frames, round(end * SAMPLE_RATE))
+            if first >= last:
+                return np.zeros(0, np.float32)
+            file.seek(first)
+            samples: FloatArray = file.read(last - first, dtype="float32")
+            return samples
+    except soundfile.LibsndfileError as error:
+        raise ToolFailed(f"{path}: the extracted audio cannot be read; delete it and run again") from error
+
+
+def frames_in(path: Path) -> int:
+    """Samples in a track, from its header."""
+    import soundfile
+
+    return int(soundfile.info(path).frames)
+
+
+def _write_silence(out: Path, samples: int) -> None:
+    import soundfile
+
+    with soundfile.SoundFile(out, "w", SAMPLE_RATE, 1, format="FLAC", subtype="PCM_16") as file:
+        for at in range(0, samples, _SILENCE_CHUNK):
+            file.write(np.zeros(min(_SILENCE_CHUNK, samples - at), np.int16))

@@ -1,0 +1,147 @@
+"""Everything that can go wrong with one media, as one tree.
+
+    ReelflowError
+    ├── PermanentError            never retried: the source is quarantined under `code`
+    │   ├── SourceNotFound        not_found          no such file, key or bucket
+    │   ├── PermissionDenied      permission_denied  credentials are missing or refused
+    │   ├── UnsupportedSource     unsupported_source a folder, a device, a scheme we do not read
+    │   ├── EmptySource           empty              zero bytes
+    │   ├── NotMedia              not_media          text, an archive, an image, subtitles only
+    │   ├── ForbiddenFormat       forbidden_format   a playlist or script that names other files
+    │   ├── CorruptMedia          corrupt            a container that cannot be opened or decoded
+    │   ├── UnsupportedCodec      unsupported_codec  no decoder for a stream that is needed
+    │   ├── LimitExceeded         limit_exceeded     bytes, duration, pixels or streams
+    │   ├── SourceChanged         source_changed     other bytes than when the run began
+    │   └── OptionError           bad_option         an option that does not fit this media
+    ├── TransientError            retried with backoff and jitter
+    │   ├── NetworkError          network            timeout, reset, 5xx
+    │   ├── Throttled             throttled          429, SlowDown
+    │   ├── WorkerLost            worker_lost        a Dask worker died under the task
+    │   └── StoreConflict         store_conflict     another run committed first; read and try again
+    └── SetupError                the installation, not the media: nothing is quarantined
+        ├── ModelNotFound         model_not_found    weights that cannot be had here
+        ├── BadModel              bad_model          weights that are damaged, unsafe to load or of another kind
+        ├── NoWorker              no_worker          no Dask worker offers what a task needs
+        ├── StoreUnavailable      store_unavailable  the store cannot be read or written
+        └── ToolFailed            tool_failed        ffmpeg or a library failed for no fault of the media
+
+A message says what happened to which media and what to do next.
+"""
+
+from __future__ import annotations
+
+
+class ReelflowError(Exception):
+    """Base of all. `code` is stable and machine readable; `detail` holds the output of the tool that failed."""
+
+    code = "error"
+
+    def __init__(self, message: str, *, detail: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.detail = detail
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild, (type(self), self.message, self.detail))
+
+
+def _rebuild(kind: type[ReelflowError], message: str, detail: str) -> ReelflowError:
+    return kind(message, detail=detail)
+
+
+class PermanentError(ReelflowError):
+    """The same input fails the same way for ever."""
+
+    code = "permanent"
+
+
+class SourceNotFound(PermanentError):
+    code = "not_found"
+
+
+class PermissionDenied(PermanentError):
+    code = "permission_denied"
+
+
+class UnsupportedSource(PermanentError):
+    code = "unsupported_source"
+
+
+class EmptySource(PermanentError):
+    code = "empty"
+
+
+class NotMedia(PermanentError):
+    code = "not_media"
+
+
+class ForbiddenFormat(PermanentError):
+    code = "forbidden_format"
+
+
+class CorruptMedia(PermanentError):
+    code = "corrupt"
+
+
+class UnsupportedCodec(PermanentError):
+    code = "unsupported_codec"
+
+
+class LimitExceeded(PermanentError):
+    code = "limit_exceeded"
+
+
+class SourceChanged(PermanentError):
+    code = "source_changed"
+
+
+class OptionError(PermanentError):
+    code = "bad_option"
+
+
+class TransientError(ReelflowError):
+    """Worth another try."""
+
+    code = "transient"
+
+
+class NetworkError(TransientError):
+    code = "network"
+
+
+class Throttled(TransientError):
+    code = "throttled"
+
+
+class WorkerLost(TransientError):
+    code = "worker_lost"
+
+
+class StoreConflict(TransientError):
+    code = "store_conflict"
+
+
+class SetupError(ReelflowError):
+    """Nothing is wrong with the media; someone has to mend the installation."""
+
+    code = "setup"
+
+
+class ModelNotFound(SetupError):
+    code = "model_not_found"
+
+
+class BadModel(SetupError):
+    code = "bad_model"
+
+
+class NoWorker(SetupError):
+    code = "no_worker"
+
+
+class StoreUnavailable(SetupError):
+    code = "store_unavailable"
+
+
+class ToolFailed(SetupError):
+    code = "tool_failed"

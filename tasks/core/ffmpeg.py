@@ -1,0 +1,155 @@
+"""ffmpeg on hostile input: one confined process per call, local files only, real media containers only.
+
+Inputs are given as `file:` and an absolute path, so that no name is taken for an option, a protocol or a device. The
+format allowlist keeps playlists, scripts, image sequences and filter sources out before anything of them is followed.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tasks.core.errors import CorruptMedia, LimitExceeded, ToolFailed
+from tasks.core.sandbox import Bounds, run_confined
+
+PROTOCOLS = "file,pipe"
+DEMUXERS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,mxf,"
+    "wav,w64,aiff,caf,au,flac,mp3,ogg,aac,ac3,eac3,amr,wv"
+)
+"""libavformat's names of the containers that are read. None of them opens a second file by itself."""
+MOST_THREADS = 16
+"""More threads of one codec gain nothing and cost memory each."""
+LOWER_BOUND_S = 120.0
+"""No run is given less: a busy machine must not quarantine a good file."""
+
+# what ffmpeg says when the file is at fault, and when the machine is
+_MEDIA_FAULTS = re.compile(
+    r"Invalid data found|moov atom not found|Error while decoding|error rate|Decoding error|corrupt|Nothing was written"
+    r"|Output file is empty|Could not find codec parameters|End of file|does not contain any stream"
+    r"|matches no streams|Header missing|not on whitelist",
+    re.IGNORECASE,
+)
+_MACHINE_FAULTS = re.compile(
+    r"No space left|Disk quota|Permission denied|No such file|Read-only file system|Unknown encoder|No such filter"
+    r"|Unrecognized option|Option not found|Error parsing|Unknown decoder|Too many open files",
+    re.IGNORECASE,
+)
+
+
+def timeout_for(duration_s: float, realtime_factor: float) -> float:
+    """Wall-clock bound for work that should take far less than `realtime_factor` seconds per second of media."""
+    return LOWER_BOUND_S + realtime_factor * duration_s
+
+
+def media_name(path: Path) -> str:
+    """The file's name with control characters and odd bytes escaped: safe in a log line."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in path.name)
+
+
+@functools.cache
+def binary() -> str:
+    """Path of the ffmpeg that runs: IMAGEIO_FFMPEG_EXE, or the one in imageio-ffmpeg's wheel.  Raises ToolFailed."""
+    import imageio_ffmpeg
+
+    try:
+        return str(imageio_ffmpeg.get_ffmpeg_exe())
+    except RuntimeError as error:
+        raise ToolFailed(
+            "no ffmpeg was found; reinstall imageio-ffmpeg or set IMAGEIO_FFMPEG_EXE to an ffmpeg program"
+        ) from error
+
+
+def thread_count(threads: int | None) -> int:
+    """Threads for one codec: what is asked for, else the CPUs that this process may use, at most 16."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(MOST_THREADS, threads or available)
+
+
+def open_media(
+    path: Path, container: str, *, threads: int | None = None, max_pixels: int = 2**31 - 1, **options: Any
+) -> Any:
+    """An ffmpeg-python input of a local media file with the allowlists set; `options` are ffmpeg's input options.
+
+    `container` is what probe found: it is demanded, so that neither name nor content can choose another demuxer here.
+    """
+    import ffmpeg
+
+    return ffmpeg.input(
+        _url(path),
+        format=container.split(",")[0],
+        protocol_whitelist=PROTOCOLS,
+        format_whitelist=DEMUXERS,
+        max_pixels=max_pixels,
+        threads=thread_count(threads),
+        **options,
+    )
+
+
+def write_to(path: Path, *streams: Any, threads: int | None = None, **options: Any) -> Any:
+    """An ffmpeg-python output to a local file; metadata and chapters of the input are not carried over."""
+    import ffmpeg
+
+    return ffmpeg.output(
+        *streams, _url(path), map_metadata=-1, map_chapters=-1, threads=thread_count(threads), **options
+    )
+
+
+def run(
+    *outputs: Any,
+    media: Path,
+    timeout_s: float,
+    global_options: Sequence[str] = (),
+    memory_bytes: int = 4 * 2**30,
+    file_bytes: int = 2**40,
+) -> str:
+    """Run one ffmpeg for one or several ffmpeg-python outputs and give what it wrote to stderr.
+
+    `media` is the input, for messages.  Raises CorruptMedia where the media is at fault, LimitExceeded where a bound
+    stopped it, ToolFailed for anything else.
+    """
+    import ffmpeg
+
+    program = [binary(), "-nostdin", "-hide_banner", "-loglevel", "error", "-nostats", "-y", *global_options]
+    command = program + ffmpeg.get_args(ffmpeg.merge_outputs(*outputs))
+    cpu_s = timeout_s * max(2, os.cpu_count() or 1)
+    try:
+        done = run_confined(command, Bounds(timeout_s, cpu_s, memory_bytes, file_bytes))
+    except OSError as error:
+        raise ToolFailed(f"ffmpeg ({command[0]}) could not be started: {error.strerror}") from error
+    if done.exceeded:
+        raise LimitExceeded(
+            f"{media_name(media)}: ffmpeg was stopped, it exceeded its {done.exceeded} bound "
+            f"({timeout_s:.0f} s for media of this length); look at the file, it is far slower than media of its kind",
+            detail=done.stderr,
+        )
+    if done.returncode:
+        raise _failure(done.returncode, done.stderr, media)
+    return done.stderr
+
+
+def _failure(returncode: int, stderr: str, media: Path) -> Exception:
+    name = media_name(media)
+    if "exceeds specified max pixel count" in stderr:
+        return LimitExceeded(f"{name}: its frames are larger than its header says and than limits.max_pixels", detail=stderr)
+    if "Cannot allocate memory" in stderr or "out of memory" in stderr.lower():
+        return LimitExceeded(f"{name}: decoding it needs more memory than a media may use", detail=stderr)
+    if returncode in (-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGFPE, -signal.SIGBUS, -signal.SIGILL):
+        return CorruptMedia(f"{name}: the decoder crashed on it ({signal.Signals(-returncode).name})", detail=stderr)
+    if returncode < 0:
+        return ToolFailed(
+            f"{name}: ffmpeg was killed by {signal.Signals(-returncode).name}; the host may be out of memory", detail=stderr
+        )
+    last = next((line.strip() for line in reversed(stderr.splitlines()) if line.strip()), f"exit status {returncode}")
+    if not _MACHINE_FAULTS.search(stderr) and _MEDIA_FAULTS.search(stderr):
+        return CorruptMedia(f"{name}: it cannot be decoded ({last})", detail=stderr)
+    return ToolFailed(f"{name}: ffmpeg failed ({last}); `python -m flows doctor` checks this installation", detail=stderr)
+
+
+def _url(path: Path) -> str:
+    return f"file:{path.absolute()}"

@@ -1,0 +1,210 @@
+"""Frames of a video at a steady rate, or its key frames, in batches that any worker can decode on its own."""
+
+from __future__ import annotations
+
+import math
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from av.video.frame import VideoFrame
+from av.video.reformatter import Interpolation
+from pydantic import Field
+
+from tasks.core.container import open_media
+from tasks.core.errors import CorruptMedia, OptionError
+from tasks.core.frame_batch import Frames
+from tasks.core.frame_decoder import FrameDecoder
+from tasks.core.options import FrameOptions
+from tasks.core.schema import MediaInfo, Record, VideoStream
+
+MAX_BATCH_BYTES = 2**30
+"""Decoded images of one batch in memory; batches of large frames are cut shorter than options.batch_size."""
+
+MAX_BATCHES = 100_000
+
+MAX_TIMESTAMP_ERROR_S = Fraction(1, 2000)
+"""Containers round timestamps to their time base (Matroska: 1 ms), so a frame may be stamped just after its time."""
+
+MIN_PIXELS_ALLOWED = 2**22
+"""A stream may change its frame size: up to this many pixels, or four times what probe found."""
+
+INTRA_CODECS = frozenset({"mjpeg", "prores", "dnxhd", "rawvideo", "huffyv", "ffvhuff", "v210", "dvvideo", "jpeg2000", "png"})
+"""Every frame is a key frame."""
+
+DECODE_SECONDS_BASE, DECODE_SECONDS_PER_SECOND = 120.0, 30.0
+"""Longest that decoding a batch may take: a constant, and as much again for each second of media in it."""
+
+
+class FrameBatchSpec(Record):
+    """One batch of samples: a stretch of media time that is decoded by itself."""
+
+    index: int = Field(ge=0)
+    start: float
+    """Media time of the first sample, seconds."""
+    end: float
+    """Media time of the next batch's first sample, or of the video's end."""
+    first_frame: int
+    """Ordinal of the first sample among the media's; in key-frame mode of the source frame at `start`."""
+    count: int
+    """Samples; in key-frame mode 0, for they are not known before decoding."""
+
+
+def plan_batches(info: MediaInfo, options: FrameOptions) -> list[FrameBatchSpec]:
+    """Cuts the video into batches by time; none where the media has no video.
+
+    Samples are taken at k / fps for k = 0, 1, ... while that is before the video's end; where the video starts late,
+    from the last such time at or before its start.  Raises OptionError where that makes too many batches.
+    """
+    video = info.video
+    if video is None:
+        return []
+    width, height = _stored_size(video, options)
+    most = max(1, min(options.batch_size, MAX_BATCH_BYTES // (3 * width * height)))
+    end = max(video.start + video.duration_s, video.start)
+    if options.mode == "keyframes":
+        return _key_frame_batches(video, end, most)
+    rate, first = _rate(options), _first_sample(video, options)
+    count = max(1, math.ceil(Fraction(str(end)) * rate) - first)
+    _check_batches(count / most)
+    return [
+        FrameBatchSpec(
+            index=index,
+            start=float((first + low) / rate),
+            end=float(min((first + low + most) / rate, max(Fraction(str(end)), (first + low + 1) / rate))),
+            first_frame=low,
+            count=min(most, count - low),
+        )
+        for index, low in enumerate(range(0, count, most))
+    ]
+
+
+def sample_frames(
+    path: Path, info: MediaInfo, batch: FrameBatchSpec, options: FrameOptions, threads: int
+) -> Frames:
+    """Decodes one batch: BGR images at most options.max_side pixels long, with the container's own times.
+
+    A sample is the frame that is displayed at its time: the last one stamped at or before it.  A frame displayed
+    through several sample times is taken once, at the first of them (their ordinals are then missing).  In key-frame
+    mode every key frame from batch.start up to batch.end is taken, and its ordinal is that of the source frame at
+    the average rate.  A damaged stretch gives no frames; the result may be empty for any batch but the first.
+    Raises CorruptMedia when nothing of the media can be decoded, LimitExceeded when decoding takes too long.
+    """
+    video = info.video
+    if video is None:
+        raise OptionError(f"{path.name} has no video to sample frames from")
+    seconds = DECODE_SECONDS_BASE + DECODE_SECONDS_PER_SECOND * (batch.end - batch.start)
+    decoder = FrameDecoder(
+        lambda: open_media(path),
+        video.index,
+        lambda frame: _image(frame, video, options),
+        threads=threads,
+        max_pixels=max(MIN_PIXELS_ALLOWED, 4 * video.width * video.height),
+        deadline=time.monotonic() + seconds,
+        name=path.name,
+    )
+    try:
+        clock = _Clock(decoder.time_base(), Fraction(round(info.start_offset_s * 1_000_000), 1_000_000))
+        if options.mode == "keyframes":
+            images, indexes = _key_frames(decoder, clock, video, batch)
+        else:
+            images, indexes = _samples(decoder, clock, video, batch, options)
+    except av.FFmpegError as error:
+        raise CorruptMedia(f"{path.name}: its video cannot be decoded; re-encode it", detail=str(error)) from error
+    if not images and batch.index == 0:
+        raise CorruptMedia(f"{path.name}: no frame of its {video.codec} video can be decoded; re-encode it")
+    stamps = sorted(images)
+    return Frames(
+        images=[images[pts] for pts in stamps],
+        times=[max(0.0, float(clock.media_time(pts))) for pts in stamps],
+        indexes=[indexes[pts] for pts in stamps],
+        width=video.width,
+        height=video.height,
+    )
+
+
+class _Clock:
+    """Between media time (seconds) and the stream's timestamps (ticks)."""
+
+    def __init__(self, time_base: Fraction, offset: Fraction) -> None:
+        self._tick, self._offset = time_base, offset
+        self._tolerance = min(time_base / 2, MAX_TIMESTAMP_ERROR_S)
+
+    def media_time(self, pts: int) -> Fraction:
+        return pts * self._tick - self._offset
+
+    def last_at(self, seconds: Fraction) -> int:
+        """Largest timestamp that is displayed at this media time."""
+        return math.floor((seconds + self._offset + self._tolerance) / self._tick)
+
+
+def _samples(
+    decoder: FrameDecoder, clock: _Clock, video: VideoStream, batch: FrameBatchSpec, options: FrameOptions
+) -> tuple[dict[int, np.ndarray], dict[int, int]]:
+    rate, first = _rate(options), _first_sample(video, options) + batch.first_frame
+    limits = [clock.last_at((first + k) / rate) for k in range(batch.count)]
+    after = clock.last_at((first - 1) / rate) if batch.first_frame else None
+    shown = decoder.displayed_at(limits, after)
+    return {pts: image for pts, (_, image) in shown.items()}, {pts: batch.first_frame + k for pts, (k, _) in shown.items()}
+
+
+def _key_frames(
+    decoder: FrameDecoder, clock: _Clock, video: VideoStream, batch: FrameBatchSpec
+) -> tuple[dict[int, np.ndarray], dict[int, int]]:
+    low = clock.last_at(Fraction(str(batch.start))) if batch.index else None
+    last = batch.end >= video.start + video.duration_s
+    images = decoder.key_frames(low, None if last else clock.last_at(Fraction(str(batch.end))))
+    start = Fraction(str(video.start))
+    return images, {pts: max(0, round((clock.media_time(pts) - start) * video.fps)) for pts in images}
+
+
+def _key_frame_batches(video: VideoStream, end: float, most: int) -> list[FrameBatchSpec]:
+    """Few codecs place key frames closer than a second; those of INTRA_CODECS are all key frames."""
+    length = Fraction(most) / (video.fps if video.codec in INTRA_CODECS and video.fps > 1 else 1)
+    start = Fraction(str(video.start))
+    count = max(1, math.ceil((Fraction(str(end)) - start) / length))
+    _check_batches(count)
+    edges = [float(start + k * length) for k in range(count)] + [end]
+    return [
+        FrameBatchSpec(
+            index=k, start=edges[k], end=edges[k + 1], first_frame=round(k * length * video.fps), count=0
+        )
+        for k in range(count)
+    ]
+
+
+def _check_batches(count: float) -> None:
+    if count > MAX_BATCHES:
+        raise OptionError(
+            f"frames.fps and frames.batch_size make {math.ceil(count)} batches of this media, more than {MAX_BATCHES}; "
+            "lower frames.fps or raise frames.batch_size"
+        )
+
+
+def _rate(options: FrameOptions) -> Fraction:
+    return Fraction(str(options.fps))
+
+
+def _first_sample(video: VideoStream, options: FrameOptions) -> int:
+    return max(0, math.floor(Fraction(str(video.start)) * _rate(options)))
+
+
+def _stored_size(video: VideoStream, options: FrameOptions) -> tuple[int, int]:
+    """Displayed width and height, scaled down to options.max_side."""
+    scale = min(Fraction(1), Fraction(options.max_side, max(video.width, video.height)))
+    return max(1, round(video.width * scale)), max(1, round(video.height * scale))
+
+
+def _image(frame: VideoFrame, video: VideoStream, options: FrameOptions) -> np.ndarray:
+    """BGR uint8 (height, width, 3) as displayed, straight from the decoder's format."""
+    width, height = _stored_size(video, options)
+    if video.rotation in (90, 270):
+        width, height = height, width
+    scaled = (width, height) != (frame.width, frame.height)
+    interpolation = Interpolation.AREA if scaled else None
+    image: np.ndarray = frame.reformat(width, height, "bgr24", interpolation=interpolation, threads=1).to_ndarray()
+    if video.rotation:
+        image = np.ascontiguousarray(np.rot90(image, k=-video.rotation // 90))
+    return image

@@ -1,0 +1,137 @@
+"""metrics.json and the model card (README.md) of the bundled files, both written from what was measured."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from tasks.core.models.bundled import FOLDER, METRICS, SAMPLE_CLIP, SAMPLE_TRUTH, SHAPES_WEIGHTS, SPEECH_CHECKPOINT
+from tasks.core.models.training.drawing import CLASSES
+from tasks.core.models.training.phrases import WORDS
+from tasks.core.models.training.sample import SCRIPT
+from tasks.core.models.training.shapes import EPOCHS, IMAGE_SIZE, SPLITS
+from tasks.core.models.training.speech import CORPUS_SIZE, PHASES
+from tasks.core.models.training.speech_data import VOICES
+from tasks.core.models.training.verify import CONFIDENCE
+
+CARD = FOLDER / "README.md"
+FILES = (SPEECH_CHECKPOINT, SHAPES_WEIGHTS, SAMPLE_CLIP, SAMPLE_TRUTH)
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def read_metrics() -> dict[str, Any]:
+    if not METRICS.exists():
+        return {}
+    metrics: dict[str, Any] = json.loads(METRICS.read_text())
+    return metrics
+
+
+def update_metrics(**sections: Any) -> dict[str, Any]:
+    """Put the given sections into metrics.json, with the digests of the files as they are now."""
+    metrics = read_metrics() | sections
+    metrics["files"] = {p.name: {"sha256": sha256(p), "bytes": p.stat().st_size} for p in FILES if p.exists()}
+    METRICS.write_text(json.dumps(metrics, indent=1, sort_keys=True) + "\n")
+    return metrics
+
+
+def write_card(metrics: dict[str, Any]) -> None:
+    """README.md from the template below and the measured figures."""
+    speech, shapes, sample = metrics["speech"], metrics["shapes"], metrics["sample"]
+    files = "\n".join(
+        f"| `{name}` | {entry['bytes'] / 1e6:.2f} MB | `{entry['sha256']}` |"
+        for name, entry in metrics["files"].items()
+    )
+    phases = ", then ".join(f"{p.steps} steps of {p.batch} windows of {p.window_s:.0f} s" for p in PHASES)
+    CARD.write_text(
+        _TEMPLATE.format(
+            seed=metrics["seed"], files=files, phases=phases, corpus=CORPUS_SIZE, voices=", ".join(VOICES),
+            words=" ".join(WORDS), word_count=len(WORDS), classes=", ".join(CLASSES), size=IMAGE_SIZE,
+            splits=" / ".join(str(n) for n in SPLITS.values()), epochs=EPOCHS, confidence=CONFIDENCE,
+            script="\n".join(f"- {text}" for _, _, text in SCRIPT), sp=_percentages(speech), sh=shapes, sa=sample,
+        )
+    )
+
+
+def _percentages(figures: dict[str, Any]) -> dict[str, Any]:
+    return {k: f"{v:.2%}" if k.startswith("wer") else v for k, v in figures.items()}
+
+
+_TEMPLATE = """# Bundled models
+
+For the demo and the tests only.  They know nothing of real speech or of real objects: one hears {word_count} English
+words as espeak-ng says them, the other sees {classes} as OpenCV draws them.  No result made with them says
+anything about a real recording.
+
+| file | size | sha256 |
+|---|---|---|
+{files}
+
+All data was made by the scripts in `tasks/core/models/training`; no data, weights or recordings of others went in.
+espeak-ng (GPL) is a tool of the training only and is not shipped.  Every figure below is in `metrics.json`, measured
+on the files as they are.  This card is written by the same scripts.
+
+## Speech: `whisper-bundled.pt`
+
+openai-whisper's checkpoint format, English-only vocabulary (51864), n_mels 80, audio_ctx 1500, width 96, 3 heads,
+3 encoder and 2 decoder layers, text_ctx 192 (so that a window may hold 96 tokens, about 12 sentences).  Stored in fp16
+without the embedding rows of words that it does not know; `expand_checkpoint` in `__init__.py` puts them back, with
+logits of -60.
+
+Words: {words}.
+
+Training: {corpus} utterances ({voices}; 130 to 220 words a minute), a tenth of all sentences held out by digest;
+windows composed on the fly with gain, noise (8 to 45 dB), gaps, late starts, cut-off ends, silence; {phases}; AdamW,
+averaged weights, losses on tokens, on the word in each encoder frame and on cross-attention at each word's place.
+{sp[training_s]} s on 2 shared CPU cores.
+
+Measured with `whisper.decode` and `whisper.transcribe` on {sp[windows_per_kind]} windows of 30 s of each kind, all of
+sentences that training never saw:
+
+| what | figure |
+|---|---|
+| word error rate, mixed windows | {sp[wer]} |
+| one sentence / eight sentences | {sp[wer_one_sentence]} / {sp[wer_eight_sentences]} |
+| first word 3 to 8 s late, `max_initial_timestamp=None` | {sp[wer_late_start]} |
+| the same with Whisper's default of 1.0 | {sp[wer_late_start_default_options]} |
+| beam of 5 | {sp[wer_beam5]} |
+| without timestamps | {sp[wer_without_timestamps]} |
+| an accent that it never heard | {sp[wer_unseen_accent]} |
+| segment start and end, mean / 99 % error | {sp[timestamp_error_mean_s]} s / {sp[timestamp_error_p99_s]} s |
+| word start, median / 95 % error | {sp[word_start_error_median_s]} s / {sp[word_start_error_p95_s]} s |
+| windows of silence or noise that gave a segment | {sp[silence_false_positives]} of {sp[silence_windows]} |
+
+Use `condition_on_previous_text=False` beyond 30 s: prompts were never trained.  Whisper's default
+`max_initial_timestamp=1.0` forbids a first timestamp after 1 s; pass None where a window may start with silence.
+
+## Shapes: `yolo11-shapes.pt`
+
+YOLO11's own layers at depth 0.33 and width 0.125 in ultralytics' checkpoint format, fp16, for {classes}.  Meant for
+image size {size} and confidence {confidence}.  Trained for {epochs} epochs with ultralytics' trainer on rendered
+images (train / val / test: {splits}); the best epoch is picked on val, the figures are from test.
+{sh[training_s]} s on 2 shared CPU cores.
+
+mAP50 {sh[map50]}, mAP50-95 {sh[map50_95]}.
+
+## Sample: `sample.mp4`, truth in `sample.json`
+
+25 s, 640x360, 25 fps, H.264 and AAC; two scenes with a hard cut at 12.6 s.  {sa[words]} words in two voices:
+
+{script}
+
+The models get it exactly right: {sa[word_errors]} word errors, {sa[frames_wrong]} of {sa[frames]} frames (one a second)
+with a wrong shape, lowest confidence {sa[lowest_confidence]}, worst segment start off by
+{sa[segment_start_error_max_s]} s.
+
+## Make them again
+
+```
+uv pip install espeakng-loader        # the `train` extra
+python -m tasks.core.models.training all --seed {seed}
+```
+
+`speech`, `shapes` and `sample` make one each.  The same seed gives the same data; weights may differ in the last
+digits between machines and versions of torch, so digests differ and `metrics.json` is measured again.
+"""

@@ -1,0 +1,84 @@
+"""YOLO on a CPU through OpenVINO: exported once per weights file, cached on disk, shared by the processes of a host."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+EXPORT_VERSION = 1
+LOCK_SECONDS = 900
+"""Longest wait for another process that is exporting the same weights."""
+
+
+def installed() -> bool:
+    return importlib.util.find_spec("openvino") is not None
+
+
+def compiled(
+    network: Callable[[], tuple[Any, dict[str, Any]]], digest: str, cache_dir: Path, threads: int
+) -> tuple[Callable[[np.ndarray], np.ndarray], dict[str, Any]]:
+    """A function from RGB uint8 (B, H, W, 3) to predictions (B, 4 + classes, anchors), and facts about the network.
+
+    `network` gives the torch module and its facts; it is called only where the export is not cached.  Input sizes are
+    free, so that one export serves every frame size.  Weights stay float32: boxes are those of torch within 0.01 px.
+    """
+    import openvino
+    from filelock import FileLock
+
+    release = openvino.get_version().split("-")[0]
+    folder = cache_dir / "openvino" / f"{digest[:32]}-{release}-{EXPORT_VERSION}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_suffix(".lock"), timeout=LOCK_SECONDS):
+        if not (folder / "facts.json").is_file():
+            _export(network, folder)
+    facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
+    settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": 1}
+    model = openvino.Core().compile_model(folder / "model.xml", "CPU", settings)
+    request = model.create_infer_request()
+
+    def run(images: np.ndarray) -> np.ndarray:
+        return np.array(request.infer([images])[0])
+
+    return run, facts
+
+
+def _export(network: Callable[[], tuple[Any, dict[str, Any]]], folder: Path) -> None:
+    """Writes model.xml, model.bin and facts.json into `folder`, which appears whole or not at all."""
+    import openvino
+    import torch
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+    from openvino.preprocess import PrePostProcessor
+
+    module, facts = network()
+    head = module.model[-1]
+    head.export, head.format, head.dynamic = True, "openvino", True
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        # openvino.convert_model would do, but it reports its use to its maker
+        decoder = TorchScriptPythonDecoder(module, example_input=(torch.zeros(2, 3, 64, 96),))
+        frontend = FrontEndManager().load_by_framework("pytorch")
+        model = frontend.convert(frontend.load(decoder))
+    model.reshape([-1, 3, -1, -1])
+    steps = PrePostProcessor(model)
+    steps.input().tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
+    steps.input().preprocess().convert_element_type(openvino.Type.f32).scale(255.0)
+    steps.input().model().set_layout(openvino.Layout("NCHW"))
+    model = steps.build()
+    partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".export-"))
+    try:
+        openvino.save_model(model, partial / "model.xml", compress_to_fp16=False)
+        (partial / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

@@ -1,0 +1,165 @@
+"""Every option of the pipeline, named after its stage: the flow's parameters, `--set` and result.json share these.
+
+Stage functions take their own section (a value), never the whole, so that a stage's content key changes only with
+what the stage reads.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class LimitOptions(Section):
+    """What a source may be. Beyond a limit it is quarantined, not truncated."""
+
+    max_bytes: int = Field(20 * 2**30, ge=1, le=2**42, description="Largest source, in bytes")
+    max_duration_s: float = Field(6 * 3600, gt=0, le=7 * 86400, description="Longest media, in seconds")
+    max_pixels: int = Field(8192 * 4320, ge=256, le=16384 * 16384, description="Largest frame, width x height in pixels")
+    max_streams: int = Field(32, ge=1, le=256, description="Most streams in the container")
+
+
+class AudioOptions(Section):
+    stream: int | str | None = Field(
+        None, description="Audio stream: its index among the audio streams (0 is the first) or its language (eng); default first"
+    )
+
+
+class SegmentOptions(Section):
+    engine: Literal["librosa", "silero"] = Field("silero", description="librosa: energy split. silero: Silero VAD")
+    top_db: float = Field(30.0, ge=5, le=100, description="librosa: decibels below the loudest speech around that are silence")
+    threshold: float = Field(0.3, ge=0.05, le=0.95, description="silero: speech probability above which a frame is speech")
+    min_speech_s: float = Field(0.25, ge=0.05, le=5, description="Shorter speech is dropped, seconds")
+    min_silence_s: float = Field(0.5, ge=0.05, le=10, description="Shorter pauses do not end a segment, seconds")
+    pad_s: float = Field(0.2, ge=0, le=2, description="Added at both ends of each segment, seconds")
+
+
+class ClipOptions(Section):
+    enabled: bool = Field(True, description="Cut one clip for each speech segment")
+    pad_s: float = Field(0.25, ge=0, le=10, description="Media kept before and after the speech, seconds")
+    merge_gap_s: float = Field(1.0, ge=0, le=60, description="Segments closer than this share a clip, seconds")
+    height: int = Field(360, ge=64, le=2160, description="Clips are scaled down to at most this height, pixels")
+    crf: int = Field(28, ge=0, le=51, description="H.264 constant rate factor: lower is better and larger")
+
+
+class TranscriptOptions(Section):
+    enabled: bool = Field(True, description="Transcribe speech")
+    model: str = Field("auto", description="auto, bundled, a Whisper name (base.en, large-v3) or the path of a checkpoint")
+    language: str | None = Field(None, description="ISO code of the language (en); default: detected once per media")
+    words: bool = Field(False, description="Word timestamps")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the model runs")
+    precision: Literal["auto", "float32", "float16"] = Field("auto", description="auto: float16 on a GPU, else float32")
+    beam_size: int = Field(1, ge=1, le=10, description="1 is greedy decoding")
+    window_s: float = Field(30.0, ge=5, le=30, description="Longest window that speech is packed into, seconds")
+    batch_size: int = Field(8, ge=1, le=64, description="Windows per task, decoded together")
+    temperatures: tuple[float, ...] = Field(
+        (0.0, 0.2, 0.4, 0.6, 0.8, 1.0), min_length=1, description="Tried in order while a window fails the guards below"
+    )
+    compression_ratio: float = Field(2.4, ge=1, le=10, description="More repetitive text than this is decoded again")
+    log_probability: float = Field(-1.0, ge=-10, le=0, description="Less likely text than this is decoded again")
+    no_speech: float = Field(0.6, ge=0, le=1, description="Above this, and with unlikely text, a window is silence")
+
+
+class FrameOptions(Section):
+    mode: Literal["uniform", "keyframes"] = Field("uniform", description="uniform: `fps` a second. keyframes: key frames only")
+    fps: float = Field(1.0, gt=0, le=60, description="Frames sampled per second of media")
+    max_side: int = Field(1280, ge=64, le=8192, description="Larger frames are scaled down to this longer side, pixels")
+    quality: int = Field(90, ge=1, le=100, description="JPEG quality of stored frames")
+    batch_size: int = Field(64, ge=1, le=1024, description="Frames per task")
+
+
+class DetectionOptions(Section):
+    enabled: bool = Field(True, description="Detect objects")
+    weights: str = Field("auto", description="auto, bundled, a name in the models folder (yolo11n.pt) or a path")
+    confidence: float = Field(0.25, ge=0.001, le=1, description="Boxes below this are dropped")
+    iou: float = Field(0.7, ge=0.01, le=1, description="Boxes of one class that overlap more are one")
+    image_size: int = Field(640, ge=32, le=2048, multiple_of=32, description="Longer side of the network's input, pixels")
+    classes: tuple[str, ...] | None = Field(None, description="Only these class names; default all")
+    max_boxes: int = Field(300, ge=1, le=3000, description="Most boxes kept per frame")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the model runs")
+    precision: Literal["auto", "float32", "float16"] = Field("auto", description="auto: float16 on a GPU, else float32")
+    backend: Literal["auto", "torch", "openvino"] = Field(
+        "auto", description="auto: OpenVINO on a CPU where it is installed, else torch"
+    )
+
+
+class AnalyzeOptions(Section):
+    """What to do with one media. Written `section.option=value` on the command line."""
+
+    limits: LimitOptions = LimitOptions()
+    audio: AudioOptions = AudioOptions()
+    segments: SegmentOptions = SegmentOptions()
+    clips: ClipOptions = ClipOptions()
+    transcript: TranscriptOptions = TranscriptOptions()
+    frames: FrameOptions = FrameOptions()
+    detections: DetectionOptions = DetectionOptions()
+
+
+class _Values(yaml.SafeLoader):
+    """YAML scalars of version 1.2: only true and false are booleans, so that `no` stays a language."""
+
+
+_Values.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool" or first in "tTfF"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+class UnknownOption(ValueError):
+    """A `--set` that names no option or gives a value out of bounds: a usage error."""
+
+
+def option_names() -> list[str]:
+    """`section.option`, all of them, in order."""
+    return [name for name, _ in _fields()]
+
+
+def describe_options() -> list[tuple[str, Any, str]]:
+    """(name, default, description) of every option."""
+    return [(name, field.default, field.description or "") for name, field in _fields()]
+
+
+def parse_options(assignments: Iterable[str]) -> AnalyzeOptions:
+    """`["frames.fps=2", "detections.classes=[person,car]"]` to options; values are YAML scalars or lists.
+
+    Raises UnknownOption with the valid names, or the bound that was broken.
+    """
+    sections: dict[str, dict[str, Any]] = {}
+    known = set(option_names())
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        if not equals:
+            raise UnknownOption(f"--set {assignment}: write it as section.option=value, for example frames.fps=2")
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=3)
+            hint = f"did you mean {' or '.join(near)}?" if near else f"valid names: {', '.join(sorted(known))}"
+            raise UnknownOption(f"--set {name}: there is no such option; {hint}")
+        section, _, option = name.partition(".")
+        try:
+            sections.setdefault(section, {})[option] = yaml.load(text, _Values) if text else None  # noqa: S506 - a subclass of SafeLoader
+        except yaml.YAMLError as error:
+            raise UnknownOption(f"--set {assignment}: the value is no YAML scalar or list") from error
+    try:
+        return AnalyzeOptions.model_validate(sections)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"][:2])
+        raise UnknownOption(f"--set {name}: {first['msg']} (got {first['input']!r}); {_describe(name)}") from error
+
+
+def _fields() -> Iterator[tuple[str, Any]]:
+    for section, outer in AnalyzeOptions.model_fields.items():
+        for option, field in type(outer.default).model_fields.items():
+            yield f"{section}.{option}", field
+
+
+def _describe(name: str) -> str:
+    return next((f"{name}: {field.description}" for found, field in _fields() if found == name), "")

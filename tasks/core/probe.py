@@ -1,0 +1,276 @@
+"""What a file is: its streams, duration and limits, from its content alone.
+
+Text and images are told by their first bytes; all else is demuxed once, from end to end, by demux.py in a confined
+process (0.2 s to start, about 2.5 s of CPU per hour of media). The full pass gives the exact end of containers that do
+not state one, finds a file that was cut, and knows the distance of every frame.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from tasks.core.errors import (
+    CorruptMedia,
+    EmptySource,
+    ForbiddenFormat,
+    LimitExceeded,
+    NotMedia,
+    OptionError,
+    PermanentError,
+    PermissionDenied,
+    SourceNotFound,
+    ToolFailed,
+    UnsupportedCodec,
+    UnsupportedSource,
+)
+from tasks.core.ffmpeg import DEMUXERS, media_name
+from tasks.core.options import AudioOptions, LimitOptions
+from tasks.core.sandbox import Bounds, run_confined
+from tasks.core.schema import AudioStream, MediaInfo, VideoStream
+
+SLOWEST_BYTES_PER_S = 10 * 2**20
+"""A disk that reads slower than this is given up."""
+EXACT_CONTAINERS = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "mp3", "flac", "wav"})
+"""Their headers state durations without encoder padding; elsewhere the last packet is nearer to the truth."""
+SCRIPTS = frozenset({"hls", "concat", "dash", "imf", "sdp", "rtsp", "lavfi", "avisynth", "vapoursynth", "webm_dash_manifest"})
+SUBTITLES = frozenset(
+    "srt ass webvtt subviewer subviewer1 microdvd mpl2 mpsub jacosub lrc sami realtext scc stl vplayer pjs aqtitle "
+    "tedcaptions ttml sup".split()
+)
+IMAGES = frozenset({"gif", "image2", "image2pipe", "apng", "ico", "webp_anim", "jpegxl_anim"})
+
+_MAGIC = (
+    (re.compile(rb"\x89PNG|\xff\xd8\xff|GIF8|RIFF....WEBP|BM....\0\0\0\0|II\*\0|MM\0\*|8BPS|....ftyp(avi[fs]|hei[cfsx]|mif1)",
+                re.DOTALL), "an image"),
+    (re.compile(rb"PK\x03\x04|\x1f\x8b|7z\xbc\xaf|Rar!|\xfd7zXZ|\x28\xb5\x2f\xfd|BZh|.{257}ustar", re.DOTALL), "an archive"),
+    (re.compile(rb"%PDF"), "a PDF document"),
+    (re.compile(rb"\x7fELF|MZ"), "a program"),
+)  # fmt: skip
+_NAMES_FILES = re.compile(
+    r"#EXTM3U|ffconcat\b|\[playlist\]|\[reference\]|RTSPtext|v=0\s+o=|<asx\b|<smil\b|.{0,2000}<(MPD|SmoothStreamingMedia)\b"
+    r"|(.*\n){0,20}(file|https?)[ :]",
+    re.IGNORECASE,
+)
+_CAPTIONS = re.compile(r"WEBVTT|\[Script Info\]|(.*\n){0,5}.*\d\d:\d\d:\d\d[,.]\d+ --> |.{0,200}<tt\b", re.IGNORECASE)
+
+
+def probe(path: Path, limits: LimitOptions, audio: AudioOptions) -> MediaInfo:
+    """The streams that will be analysed, with media times that start at 0.0 where the earliest of them starts.
+
+    Raises NotMedia, ForbiddenFormat, CorruptMedia, UnsupportedCodec, LimitExceeded, EmptySource, SourceNotFound,
+    PermissionDenied; OptionError where `audio.stream` names no stream of this media; ToolFailed where PyAV is broken.
+    """
+    name = media_name(path)
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            head = file.read(4096)
+    except FileNotFoundError as error:
+        raise SourceNotFound(f"{name}: it is gone; fetch it again") from error
+    except IsADirectoryError as error:
+        raise UnsupportedSource(f"{name}: it is a folder; name a file in it") from error
+    except PermissionError as error:
+        raise PermissionDenied(f"{name}: this user may not read it") from error
+    if not size:
+        raise EmptySource(f"{name}: it has no content; upload it again")
+    if size > limits.max_bytes:
+        raise LimitExceeded(f"{name}: {size} bytes are more than limits.max_bytes={limits.max_bytes}")
+    _refuse_by_first_bytes(name, head)
+    facts = _demux(path, name, size, limits)
+    info = _describe(facts, name, size, audio)
+    if info.duration_s > limits.max_duration_s:
+        raise LimitExceeded(
+            f"{name}: it lasts {info.duration_s:.0f} s, more than limits.max_duration_s={limits.max_duration_s:.0f}"
+        )
+    return info
+
+
+def _refuse_by_first_bytes(name: str, head: bytes) -> None:
+    for pattern, what in _MAGIC:
+        if pattern.match(head):
+            raise NotMedia(f"{name}: it is {what}, not video or audio")
+    text = _as_text(head)
+    if text is None:
+        return
+    if _CAPTIONS.match(text):
+        raise NotMedia(f"{name}: it holds subtitles only")
+    if _NAMES_FILES.match(text):
+        raise ForbiddenFormat(f"{name}: it is a playlist or script that names other files; give those files themselves")
+    raise NotMedia(f"{name}: it is text, whatever its name says")
+
+
+def _as_text(head: bytes) -> str | None:
+    encoding = "utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    try:
+        text = head.decode(encoding)
+    except UnicodeDecodeError as error:
+        if error.start < len(head) - 4 or not error.start:
+            return None
+        text = head[: error.start].decode(encoding)
+    return text.lstrip() if all(c.isprintable() or c in "\t\n\r\f\x1b" for c in text) else None
+
+
+def _demux(path: Path, name: str, size: int, limits: LimitOptions) -> dict[str, Any]:
+    script = Path(__file__).with_name("demux.py")
+    command = [sys.executable, "-I", str(script), str(path.absolute()), str(limits.max_pixels), str(limits.max_streams), DEMUXERS]
+    wall_s = 60 + size / SLOWEST_BYTES_PER_S
+    memory = 2 * 2**30 + 40 * limits.max_pixels
+    done = run_confined(command, Bounds(wall_s, wall_s, memory))
+    if done.exceeded:
+        raise LimitExceeded(f"{name}: looking into it exceeded the {done.exceeded} bound ({wall_s:.0f} s)", detail=done.stderr)
+    if done.returncode < 0:
+        raise CorruptMedia(f"{name}: the demuxer crashed on it (signal {-done.returncode})", detail=done.stderr)
+    if done.returncode:
+        raise ToolFailed(f"{name}: PyAV failed; `python -m flows doctor` checks this installation", detail=done.stderr)
+    facts: dict[str, Any] = json.loads(done.stdout)
+    if "refused" in facts:
+        raise _refusal(name, facts["refused"], facts["message"], facts["log"], limits)
+    return facts
+
+
+def _refusal(name: str, verdict: str, message: str, log: str, limits: LimitOptions) -> PermanentError:
+    if verdict == "format":
+        if message in SCRIPTS:
+            return ForbiddenFormat(f"{name}: it is a script ({message}) that names other files; give those files", detail=log)
+        if message in IMAGES or message.endswith("_pipe"):
+            return NotMedia(f"{name}: it is an image, not video or audio", detail=log)
+        if message in SUBTITLES:
+            return NotMedia(f"{name}: it holds subtitles only", detail=log)
+        return ForbiddenFormat(
+            f"{name}: the container format {message} is not read; convert it to MP4 or Matroska first", detail=log
+        )
+    if verdict == "pixels":
+        return LimitExceeded(f"{name}: its header claims {message} pixels, limits.max_pixels={limits.max_pixels}", detail=log)
+    if verdict == "streams":
+        return LimitExceeded(f"{name}: it has {message} streams, limits.max_streams={limits.max_streams}", detail=log)
+    if verdict == "memory":
+        return LimitExceeded(f"{name}: {message} needs more memory than a media may use", detail=log)
+    if verdict == "corrupt":
+        return CorruptMedia(f"{name}: it cannot be opened ({message}); it may be cut short, upload it again", detail=log)
+    return NotMedia(f"{name}: its content is no video or audio format that is known", detail=log)
+
+
+def _describe(facts: dict[str, Any], name: str, size: int, audio: AudioOptions) -> MediaInfo:
+    streams = facts["streams"]
+    videos = [s for s in streams if s["kind"] == "video" and not s["attached"]]
+    audios = [s for s in streams if s["kind"] == "audio"]
+    if not videos and not audios:
+        kinds = sorted({s["kind"] for s in streams}) or ["no"]
+        raise NotMedia(f"{name}: it holds {' and '.join(kinds)} streams only, neither video nor audio")
+    for kind, found in (("video", videos), ("audio", audios)):
+        if found and not any(s["decodable"] for s in found):
+            codecs = ", ".join(sorted({s["codec"] or "unknown" for s in found}))
+            raise UnsupportedCodec(f"{name}: there is no decoder for its {kind} ({codecs}); convert it to H.264 or AAC first")
+    video = _default([s for s in videos if s["decoded"]])
+    heard = [s for s in audios if s["decoded"]]
+    if not video and not heard:
+        if facts["doubtful"]:
+            raise NotMedia(f"{name}: its content is no video or audio format that is known", detail=facts["log"])
+        raise CorruptMedia(f"{name}: none of its streams can be decoded; upload it again", detail=facts["log"])
+    chosen = _choose_audio(heard, audio, name)
+    lost = any(s["end"] is not None and not s["decoded"] for s in videos + audios)
+    damaged = facts["cut"] or lost or _ends_early(facts)
+    used = heard + ([video] if video else [])
+    exact = facts["container"] in EXACT_CONTAINERS and not damaged
+    offset_s = min(_start(s) for s in used)
+    duration_s = max(_end(s, exact) for s in used) - offset_s
+    if duration_s <= 0:
+        raise CorruptMedia(f"{name}: it has no playing time; upload it again", detail=facts["log"])
+    tracks = [_audio_stream(s, offset_s, exact) for s in heard]
+    return MediaInfo(
+        container=facts["container"],
+        bytes=size,
+        duration_s=duration_s,
+        start_offset_s=offset_s,
+        video=_video_stream(video, offset_s, exact) if video else None,
+        audio=tracks[heard.index(chosen)] if chosen else None,
+        audio_streams=tracks,
+        damaged=damaged,
+    )
+
+
+def _ends_early(facts: dict[str, Any]) -> bool:
+    ends = [s["end"] for s in facts["streams"] if s["end"] is not None]
+    declared = facts["declared_end"]
+    return bool(ends) and declared is not None and declared - max(ends) > max(1.0, 0.01 * declared)
+
+
+def _default(streams: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    return next((s for s in streams if s["default"]), streams[0] if streams else None)
+
+
+def _choose_audio(streams: Sequence[dict[str, Any]], options: AudioOptions, name: str) -> dict[str, Any] | None:
+    """By position among the audio streams, or by language ("en" finds "eng"); else the container's default, else the first."""
+    wanted = options.stream
+    if wanted is None:
+        return _default(streams)
+    listed = ", ".join(f"{i} ({s['language'] or 'no language'})" for i, s in enumerate(streams)) or "none"
+    if isinstance(wanted, int):
+        if not 0 <= wanted < len(streams):
+            raise OptionError(f"{name}: audio.stream={wanted} is none of its audio streams: {listed}")
+        return streams[wanted]
+    same = [s for s in streams if (s["language"] or "").lower() == wanted.lower()]
+    alike = [s for s in streams if wanted and (s["language"] or "").lower().startswith(wanted.lower())]
+    found = _default(same) or _default(alike)
+    if found is None:
+        raise OptionError(f"{name}: audio.stream={wanted} is the language of none of its audio streams: {listed}")
+    return found
+
+
+def _start(stream: dict[str, Any]) -> float:
+    declared = stream["declared_start"]
+    return float(declared if declared is not None else stream["first"] or 0.0)
+
+
+def _end(stream: dict[str, Any], exact: bool) -> float:
+    if exact and stream["declared_duration"] is not None:
+        return _start(stream) + float(stream["declared_duration"])
+    return float(stream["end"] if stream["end"] is not None else _start(stream))
+
+
+def _video_stream(stream: dict[str, Any], offset_s: float, exact: bool) -> VideoStream:
+    turned = stream["rotation"] % 180 == 90
+    start_s = _start(stream) - offset_s
+    return VideoStream(
+        index=stream["index"],
+        codec=stream["codec"],
+        width=stream["height"] if turned else stream["width"],
+        height=stream["width"] if turned else stream["height"],
+        rotation=stream["rotation"],
+        fps=_rate(stream),
+        variable_fps=stream["variable"],
+        start=start_s,
+        duration_s=max(0.0, _end(stream, exact) - offset_s - start_s),
+        frames=stream["frames"],
+        pixel_format=stream["pixel_format"],
+    )
+
+
+def _rate(stream: dict[str, Any]) -> Fraction:
+    """The header's rate where the frames bear it out, else the frames' own average."""
+    declared = Fraction(stream["rate"])
+    measured = [rate for rate in (stream["mean_rate"], stream["usual_rate"]) if rate]
+    if not measured:
+        return declared or Fraction(1)
+    if not stream["variable"] and any(abs(float(declared) - rate) <= 0.02 * rate for rate in measured):
+        return declared
+    return Fraction(measured[0]).limit_denominator(1001)
+
+
+def _audio_stream(stream: dict[str, Any], offset_s: float, exact: bool) -> AudioStream:
+    start_s = _start(stream) - offset_s
+    return AudioStream(
+        index=stream["index"],
+        codec=stream["codec"],
+        sample_rate=stream["sample_rate"],
+        channels=stream["channels"],
+        language=None if stream["language"] in (None, "und", "") else stream["language"],
+        start=start_s,
+        duration_s=max(0.0, _end(stream, exact) - offset_s - start_s),
+    )

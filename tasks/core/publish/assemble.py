@@ -1,0 +1,46 @@
+"""One Result from what the stages left."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from tasks.core.schema import ArtifactRef, Detections, FrameDetections, Segment, StageTiming, Transcript
+
+
+def transcript(batches: Iterable[Sequence[Segment]], language: str | None) -> Transcript:
+    """The batches' segments in order of time, numbered from 0, and their text in one string."""
+    ordered = sorted((segment for batch in batches for segment in batch), key=lambda segment: (segment.start, segment.end))
+    segments = [segment.model_copy(update={"id": number}) for number, segment in enumerate(ordered)]
+    text = " ".join(segment.text.strip() for segment in segments if segment.text.strip())
+    return Transcript(language=language, text=text, segments=segments)
+
+
+def detections(batches: Iterable[Sequence[FrameDetections]], sample_fps: float | None) -> Detections:
+    """The batches' frames in order of time, numbered from 0, and the boxes of each class counted."""
+    ordered = sorted((frame for batch in batches for frame in batch), key=lambda frame: frame.time)
+    frames = [frame.model_copy(update={"index": number}) for number, frame in enumerate(ordered)]
+    counts = Counter(box.class_ for frame in frames for box in frame.boxes)
+    return Detections(frames_sampled=len(frames), sample_fps=sample_fps, classes=dict(counts.most_common()), frames=frames)
+
+
+def stage_timings(refs: Iterable[ArtifactRef]) -> dict[str, StageTiming]:
+    """Each stage's task runs summed, in the order in which stages first appear."""
+    grouped: dict[str, list[ArtifactRef]] = {}
+    for ref in refs:
+        grouped.setdefault(ref.stage, []).append(ref)
+    return {stage: _sum(group) for stage, group in grouped.items()}
+
+
+def _sum(refs: list[ArtifactRef]) -> StageTiming:
+    timings = [ref.timing for ref in refs]
+    return StageTiming(
+        wall_s=sum(t.wall_s for t in timings),
+        cpu_s=sum(t.cpu_s for t in timings),
+        gpu_s=sum(t.gpu_s for t in timings),
+        queue_s=sum(t.queue_s for t in timings),
+        bytes_in=sum(t.bytes_in for t in timings),
+        bytes_out=sum(t.bytes_out for t in timings),
+        runs=sum(t.runs for t in timings),
+        cached=all(ref.cached for ref in refs),
+    )

@@ -1,0 +1,193 @@
+"""The Parquet tables of one result: views that queries run over without opening result.json."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tasks.core.schema import Result
+
+_KEYS: Final = (("media_id", pa.string()), ("result_key", pa.string()))
+
+
+def _schema(*columns: tuple[str, pa.DataType]) -> pa.Schema:
+    return pa.schema([pa.field(name, kind, nullable=False) for name, kind in _KEYS] + [pa.field(*c) for c in columns])
+
+
+SCHEMAS: Final[Mapping[str, pa.Schema]] = {
+    "transcripts": _schema(
+        ("segment", pa.int32()),
+        ("start", pa.float64()),
+        ("end", pa.float64()),
+        ("text", pa.string()),
+        ("language", pa.string()),
+        ("avg_logprob", pa.float32()),
+        ("no_speech_prob", pa.float32()),
+        ("temperature", pa.float32()),
+    ),
+    "words": _schema(
+        ("segment", pa.int32()),
+        ("word", pa.int32()),
+        ("start", pa.float64()),
+        ("end", pa.float64()),
+        ("text", pa.string()),
+        ("probability", pa.float32()),
+    ),
+    "detections": _schema(
+        ("frame", pa.int32()),
+        ("time", pa.float64()),
+        ("box", pa.int32()),
+        ("class", pa.string()),
+        ("confidence", pa.float32()),
+        ("x1", pa.float32()),
+        ("y1", pa.float32()),
+        ("x2", pa.float32()),
+        ("y2", pa.float32()),
+    ),
+    "runs": _schema(
+        ("source", pa.string()),
+        ("created", pa.timestamp("us", tz="UTC")),
+        ("schema_version", pa.int32()),
+        ("duration_s", pa.float64()),
+        ("bytes", pa.int64()),
+        ("container", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("fps", pa.float64()),
+        ("damaged", pa.bool_()),
+        ("language", pa.string()),
+        ("segments", pa.int32()),
+        ("words", pa.int32()),
+        ("clips", pa.int32()),
+        ("frames_sampled", pa.int32()),
+        ("boxes", pa.int64()),
+        ("classes", pa.map_(pa.string(), pa.int64())),
+        ("stages", pa.int32()),
+        ("stages_cached", pa.int32()),
+        ("task_runs", pa.int32()),
+        ("wall_s", pa.float64()),
+        ("cpu_s", pa.float64()),
+        ("gpu_s", pa.float64()),
+        ("queue_s", pa.float64()),
+        ("bytes_in", pa.int64()),
+        ("bytes_out", pa.int64()),
+        ("cost_usd", pa.float64()),
+        ("models", pa.map_(pa.string(), pa.string())),
+        ("demonstration", pa.bool_()),
+    ),
+}
+"""Columns and types of each table. Times are media seconds; boxes are pixels of the source frame."""
+
+Row = dict[str, Any]
+
+
+def tables(result: Result) -> dict[str, pd.DataFrame]:
+    """Every table of one result by name; each has the dtypes of its schema (Arrow-backed), also when it has no rows."""
+    keys = {"media_id": result.media_id, "result_key": result.key}
+    return {name: _frame(({**keys, **row} for row in _ROWS[name](result)), schema) for name, schema in SCHEMAS.items()}
+
+
+def write_table(frame: pd.DataFrame, path: Path, name: str) -> None:
+    """One Parquet file (zstd) with exactly the schema of table `name`.
+
+    Raises pyarrow.ArrowInvalid where the frame does not fit the schema, KeyError for an unknown table.
+    """
+    table = pa.Table.from_pandas(frame, schema=SCHEMAS[name], preserve_index=False)
+    pq.write_table(table.replace_schema_metadata(None), path, compression="zstd")
+
+
+def _frame(rows: Iterable[Row], schema: pa.Schema) -> pd.DataFrame:
+    frame: pd.DataFrame = pa.Table.from_pylist(list(rows), schema=schema).to_pandas(types_mapper=pd.ArrowDtype)
+    return frame
+
+
+def _transcripts(result: Result) -> Iterator[Row]:
+    for segment in result.transcript.segments:
+        yield {
+            "segment": segment.id,
+            "start": segment.start,
+            "end": segment.end,
+            "text": segment.text.strip(),
+            "language": result.transcript.language,
+            "avg_logprob": segment.avg_logprob,
+            "no_speech_prob": segment.no_speech_prob,
+            "temperature": segment.temperature,
+        }
+
+
+def _words(result: Result) -> Iterator[Row]:
+    for segment in result.transcript.segments:
+        for number, word in enumerate(segment.words or []):
+            yield {
+                "segment": segment.id,
+                "word": number,
+                "start": word.start,
+                "end": word.end,
+                "text": word.text.strip(),
+                "probability": word.probability,
+            }
+
+
+def _detections(result: Result) -> Iterator[Row]:
+    for frame in result.detections.frames:
+        for number, box in enumerate(frame.boxes):
+            x1, y1, x2, y2 = box.xyxy
+            yield {
+                "frame": frame.index,
+                "time": frame.time,
+                "box": number,
+                "class": box.class_,
+                "confidence": box.confidence,
+                "x1": x1,
+                "y1": y1,
+                "x2": x2,
+                "y2": y2,
+            }
+
+
+def _runs(result: Result) -> Iterator[Row]:
+    media, timing, segments = result.media, list(result.timing.values()), result.transcript.segments
+    yield {
+        "source": result.source,
+        "created": result.created,
+        "schema_version": result.schema_version,
+        "duration_s": media.duration_s,
+        "bytes": media.bytes,
+        "container": media.container,
+        "width": media.video.width if media.video else None,
+        "height": media.video.height if media.video else None,
+        "fps": float(media.video.fps) if media.video else None,
+        "damaged": media.damaged,
+        "language": result.transcript.language,
+        "segments": len(segments),
+        "words": sum(len(segment.words or []) for segment in segments),
+        "clips": len(result.clips),
+        "frames_sampled": result.detections.frames_sampled,
+        "boxes": sum(len(frame.boxes) for frame in result.detections.frames),
+        "classes": sorted(result.detections.classes.items()),
+        "stages": len(timing),
+        "stages_cached": sum(stage.cached for stage in timing),
+        "task_runs": sum(stage.runs for stage in timing),
+        "wall_s": sum(stage.wall_s for stage in timing),
+        "cpu_s": sum(stage.cpu_s for stage in timing),
+        "gpu_s": sum(stage.gpu_s for stage in timing),
+        "queue_s": sum(stage.queue_s for stage in timing),
+        "bytes_in": sum(stage.bytes_in for stage in timing),
+        "bytes_out": sum(stage.bytes_out for stage in timing),
+        "cost_usd": result.cost.get("total", 0.0),
+        "models": sorted((stage, f"{model.name}@{model.digest}") for stage, model in result.models.items()),
+        "demonstration": result.notice is not None,
+    }
+
+
+_ROWS: Final[Mapping[str, Callable[[Result], Iterable[Row]]]] = {
+    "transcripts": _transcripts,
+    "words": _words,
+    "detections": _detections,
+    "runs": _runs,
+}

@@ -1,0 +1,275 @@
+"""The records that stages exchange and that result.json is made of.
+
+Times are seconds from the start of the media (the earliest stream starts at 0.0); boxes are pixels of the
+displayed source frame (after rotation), `[x1, y1, x2, y2]`.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from fractions import Fraction
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator
+
+SCHEMA_VERSION = 1
+
+
+class Record(BaseModel):
+    """Immutable, and strict about unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+Rational = Annotated[
+    Fraction,
+    PlainValidator(lambda value: Fraction(value)),
+    PlainSerializer(lambda value: f"{value.numerator}/{value.denominator}", return_type=str),
+]
+"""A frame rate or time base, kept exact; "30000/1001" in JSON."""
+
+
+class Interval(Record):
+    """Half-open stretch of media time, in seconds."""
+
+    start: float = Field(ge=0)
+    end: float = Field(ge=0)
+
+    @property
+    def duration_s(self) -> float:
+        return self.end - self.start
+
+
+class VideoStream(Record):
+    index: int
+    codec: str
+    width: int
+    """Width in pixels as displayed: rotation applied."""
+    height: int
+    rotation: int = 0
+    """Clockwise degrees (0, 90, 180, 270) that the decoder's frame is turned by for display."""
+    fps: Rational
+    """Average rate; for variable frame rate use each frame's own time."""
+    variable_fps: bool = False
+    start: float
+    duration_s: float
+    frames: int | None = None
+    """As the container states it; None where it does not."""
+    pixel_format: str = ""
+
+
+class AudioStream(Record):
+    index: int
+    codec: str
+    sample_rate: int
+    channels: int
+    language: str | None = None
+    start: float
+    duration_s: float
+
+
+class MediaInfo(Record):
+    """What probe found. `video` and `audio` are the streams that will be analysed."""
+
+    container: str
+    bytes: int
+    duration_s: float
+    start_offset_s: float
+    """The container's own start time: media time 0.0 is this timestamp."""
+    video: VideoStream | None = None
+    audio: AudioStream | None = None
+    audio_streams: list[AudioStream] = []
+    damaged: bool = False
+    """The file is cut short: it was analysed up to the damage."""
+
+
+class Word(Record):
+    start: float
+    end: float
+    text: str
+    probability: float
+
+
+class Segment(Record):
+    id: int
+    start: float
+    end: float
+    text: str
+    avg_logprob: float = 0.0
+    no_speech_prob: float = 0.0
+    temperature: float = 0.0
+    words: list[Word] | None = None
+
+
+class Transcript(Record):
+    language: str | None = None
+    text: str = ""
+    segments: list[Segment] = []
+
+
+class SpeechWindow(Record):
+    """Up to 30 s of audio that holds neighbouring speech: one input of the speech model."""
+
+    start: float
+    end: float
+
+
+class Clip(Record):
+    start: float
+    end: float
+    uri: str
+
+
+class Box(Record):
+    xyxy: tuple[float, float, float, float]
+    class_: str = Field(alias="class")
+    confidence: float
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class FrameDetections(Record):
+    index: int
+    """Ordinal of the sampled frame in this media, from 0."""
+    time: float
+    boxes: list[Box] = []
+
+
+class Detections(Record):
+    frames_sampled: int = 0
+    sample_fps: float | None = None
+    """None in key-frame mode."""
+    classes: dict[str, int] = {}
+    frames: list[FrameDetections] = []
+
+
+class ModelInfo(Record):
+    """What was loaded. `bundled` marks the demonstration models, whose results mean nothing on real media."""
+
+    name: str
+    digest: str
+    """sha256 of the weights file, hex."""
+    backend: str = "torch"
+    bundled: bool = False
+
+
+class StageTiming(Record):
+    wall_s: float = 0.0
+    """Sum over the stage's task runs."""
+    cpu_s: float = 0.0
+    gpu_s: float = 0.0
+    queue_s: float = 0.0
+    """Time between submission with all inputs ready and start, summed."""
+    bytes_in: int = 0
+    bytes_out: int = 0
+    runs: int = 0
+    cached: bool = False
+    """Every run of the stage was found in the store."""
+
+
+class MediaRef(Record):
+    """One source whose bytes are known: what every stage of a media is given."""
+
+    media_id: str
+    """First 32 hex digits of the sha256 of the content."""
+    source: str
+    bytes: int
+    store: str
+    """Root URI of the store that its artifacts go to."""
+
+    @property
+    def name(self) -> str:
+        """Last part of the source, made fit for a label: printable, at most 60 characters."""
+        last = self.source.rstrip("/").rsplit("/", 1)[-1]
+        return "".join(c if c.isprintable() else "?" for c in last)[:60]
+
+
+class ArtifactRef(Record):
+    """Claim check: where a stage's output lies. This is what travels through the scheduler."""
+
+    media_id: str
+    stage: str
+    key: str
+    """Digest of input keys, options, stage version and model digest."""
+    uri: str
+    """Folder of the artifact, `{store}/media/{media_id}/{stage}/{key}`."""
+    timing: StageTiming = StageTiming()
+    """What making it took, when it was made."""
+    finished: float = 0.0
+    """Unix time at which it was made."""
+    cached: bool = False
+
+
+class Findings(Record):
+    """The artifacts of one media that a result is made of."""
+
+    audio: ArtifactRef
+    segments: ArtifactRef
+    clips: ArtifactRef | None = None
+    language: ArtifactRef | None = None
+    transcript: list[ArtifactRef] = []
+    """One per batch of windows, in order."""
+    frames: list[ArtifactRef] = []
+    """One per batch of frames, in order."""
+    detections: list[ArtifactRef] = []
+    """One per artifact in `frames`, or none."""
+
+    def named(self) -> dict[str, ArtifactRef]:
+        """Every artifact by name; batches are numbered: frames/0, frames/1."""
+        single = {name: ref for name in ("audio", "segments", "clips", "language") if (ref := getattr(self, name))}
+        batches = {
+            f"{name}/{number}": ref
+            for name in ("transcript", "frames", "detections")
+            for number, ref in enumerate(getattr(self, name))
+        }
+        return single | batches
+
+
+class Result(Record):
+    """result.json: the truth about one media."""
+
+    schema_version: Literal[1] = 1
+    media_id: str
+    key: str
+    """Digest of media_id, options, stage versions and models: equal keys mean equal results."""
+    source: str
+    media: MediaInfo
+    options: dict[str, Any]
+    models: dict[str, ModelInfo]
+    transcript: Transcript
+    clips: list[Clip]
+    detections: Detections
+    scenes: list[dict[str, Any]] = []
+    tags: list[dict[str, Any]] = []
+    caption: dict[str, Any] | None = None
+    chunks: list[dict[str, Any]] = []
+    artifacts: dict[str, str]
+    timing: dict[str, StageTiming]
+    cost: dict[str, float]
+    """US dollars per stage, and `total`."""
+    created: datetime
+    notice: str | None = None
+    """Set when bundled demonstration models made this."""
+
+
+class Quarantined(Record):
+    """quarantine/{media_id}.json: one source that cannot be analysed, and why."""
+
+    media_id: str
+    source: str
+    code: str
+    message: str
+    detail: str = ""
+    created: datetime
+
+
+class AnalyzeReport(Record):
+    """One line of `analyze --json`."""
+
+    source: str
+    media_id: str | None
+    status: Literal["done", "cached", "quarantined", "failed"]
+    result: str | None
+    seconds: float
+    cached: bool
+    error: dict[str, str] | None = None

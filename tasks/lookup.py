@@ -1,0 +1,128 @@
+"""What the store and this host can answer about a source without running a pipeline, a server or a cluster."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tasks.core import fetch, probe
+from tasks.core.errors import ModelNotFound, PermanentError, SourceChanged
+from tasks.core.models import weights, yolo
+from tasks.core.options import AnalyzeOptions, DetectionOptions, LimitOptions
+from tasks.core.schema import AnalyzeReport, MediaRef, ModelInfo
+from tasks.results import quarantine, result_key, result_path, views_are_fresh, whole_result
+from tasks.settings import Settings, settings
+from tasks.store import open_store
+
+
+def fetch_source(source: str, store: str, limits: LimitOptions) -> MediaRef:
+    """The source's bytes in this host's cache, and the digest that names them."""
+    fetched = _fetch(source, limits)
+    return MediaRef(media_id=fetched.media_id, source=source, bytes=fetched.bytes, store=store)
+
+
+def source_file(media: MediaRef) -> Path:
+    """A local file with the media's bytes: from this host's cache, or fetched again.
+
+    Raises SourceChanged when the source now has other bytes than the media.
+    """
+    again = _fetch(media.source, LimitOptions(max_bytes=max(1, media.bytes)))
+    if again.media_id != media.media_id:
+        raise SourceChanged(
+            f"{fetch.display_source(media.source)} has changed while it was analysed; run it again to analyse the new content."
+        )
+    return again.path
+
+
+def _fetch(source: str, limits: LimitOptions) -> fetch.Fetched:
+    here = settings()
+    return fetch.fetch(source, here.cache, limits, here.cache_bytes, allow_private_hosts=here.allow_private_hosts)
+
+
+def find_models(options: AnalyzeOptions) -> tuple[dict[str, ModelInfo], list[str]]:
+    """The models of the stages that are enabled, and a notice for each stage that is left out for want of weights.
+
+    A model that was named and is missing raises ModelNotFound. A stage left at `auto` for which this host has no
+    weights is left out, with a notice; when that leaves no stage at all, ModelNotFound is raised.
+    """
+    here = settings()
+    said, seen = options.transcript, options.detections
+    wanted: dict[str, tuple[bool, str, Callable[[], ModelInfo]]] = {
+        "transcript": (
+            said.enabled,
+            said.model,
+            lambda: weights.resolve_whisper(said.model, here.models, here.download, language=said.language).info,
+        ),
+        "detections": (seen.enabled, seen.weights, lambda: _detector(seen, here)),
+    }
+    found: dict[str, ModelInfo] = {}
+    missing: dict[str, ModelNotFound] = {}
+    for stage, (enabled, name, resolve) in wanted.items():
+        if not enabled:
+            continue
+        try:
+            found[stage] = resolve()
+        except ModelNotFound as error:
+            if name != "auto":
+                raise
+            missing[stage] = error
+    if missing and not found:
+        raise next(iter(missing.values()))
+    return found, [f"No {stage}: {error.message}" for stage, error in missing.items()]
+
+
+def same_weights(file: weights.WeightsFile, model: ModelInfo) -> Path:
+    """The file's path. Raises ModelNotFound where this host has other weights under the name than the run began with."""
+    if file.info.digest != model.digest:
+        raise ModelNotFound(
+            f"{file.path} is not the {model.name} that this run began with (sha256 {file.info.digest[:12]} instead of "
+            f"{model.digest[:12]}); give every worker the same files in REELFLOW_MODELS_DIR."
+        )
+    return file.path
+
+
+def _detector(options: DetectionOptions, here: Settings) -> ModelInfo:
+    info = weights.resolve_yolo(options.weights, here.models, here.download).info
+    device = options.device if options.device != "auto" else "cuda" if weights.has_gpu() else "cpu"
+    return info.model_copy(update={"backend": yolo.choose_backend(options.backend, device)})
+
+
+def answer(source: str, store: str, options: AnalyzeOptions) -> AnalyzeReport | None:
+    """The report of a source that is already analysed or cannot be; None where there is work to do."""
+    started = time.monotonic()
+    root = open_store(store)
+    found: MediaRef | None = None
+    try:
+        found = fetch_source(source, root.root, options.limits)
+        models, _ = find_models(options)
+        done = whole_result(root, found.media_id, result_key(found.media_id, options, models))
+        if done is None or not views_are_fresh(root, done):
+            probe.probe(source_file(found), options.limits, options.audio)
+            return None
+    except PermanentError as error:
+        return quarantined(source, store, found, error, started)
+    return AnalyzeReport(
+        source=fetch.display_source(source),
+        media_id=found.media_id,
+        status="cached",
+        result=root.uri(result_path(found.media_id)),
+        seconds=round(time.monotonic() - started, 3),
+        cached=True,
+    )
+
+
+def quarantined(
+    source: str, store: str, found: MediaRef | None, error: PermanentError, started: float
+) -> AnalyzeReport:
+    """Sets the source aside and says so. `started` is of time.monotonic."""
+    record = quarantine(open_store(store), source, found, error)
+    return AnalyzeReport(
+        source=record.source,
+        media_id=record.media_id,
+        status="quarantined",
+        result=None,
+        seconds=round(time.monotonic() - started, 3),
+        cached=False,
+        error={"code": record.code, "message": record.message},
+    )

@@ -1,0 +1,111 @@
+"""The end of a run: everything found about a media becomes one committed result, and the views of it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from prefect import task
+
+from tasks.artifacts import artifact_file
+from tasks.core.cost import cost_table
+from tasks.core.fetch import display_source
+from tasks.core.options import AnalyzeOptions
+from tasks.core.publish import assemble
+from tasks.core.records import load_records
+from tasks.core.schema import (
+    ArtifactRef,
+    Clip,
+    Findings,
+    FrameDetections,
+    MediaInfo,
+    MediaRef,
+    ModelInfo,
+    Result,
+    Segment,
+    StageTiming,
+)
+from tasks.results import VIEWS, commit_result, release, result_key, result_path
+from tasks.settings import settings
+from tasks.speech import CLIPS, LANGUAGE, TRANSCRIPT
+from tasks.stage import RETRY, Meter
+from tasks.store import Store, open_store
+from tasks.views import write_views
+from tasks.vision import DETECTIONS
+
+BUNDLED_NOTICE = (
+    "Made with the small demonstration models that come with Reelflow. They know {what} and nothing else: on real "
+    "recordings these results mean nothing."
+)
+
+
+@task(task_run_name="publish · {media.name}", **RETRY)
+def publish_result(
+    media: MediaRef,
+    info: MediaInfo,
+    options: AnalyzeOptions,
+    models: dict[str, ModelInfo],
+    findings: Findings,
+    timing: dict[str, StageTiming],
+    notices: list[str],
+) -> str:
+    """Commits result.json in one conditional write, then makes its views; returns the result's URI."""
+    meter = Meter()
+    store = open_store(media.store)
+    found = assemble_result(store, media, info, options, models, findings, timing, notices, meter)
+    result = commit_result(store, found)
+    write_views(store, media, result, findings)
+    release(store, media.media_id)
+    return store.uri(result_path(media.media_id))
+
+
+def assemble_result(
+    store: Store,
+    media: MediaRef,
+    info: MediaInfo,
+    options: AnalyzeOptions,
+    models: dict[str, ModelInfo],
+    findings: Findings,
+    timing: dict[str, StageTiming],
+    notices: list[str],
+    meter: Meter,
+) -> Result:
+    """What the artifacts say, as one record."""
+    language = load_records(str, artifact_file(findings.language, LANGUAGE)) if findings.language else None
+    named = findings.named()
+    stages = timing | assemble.stage_timings(named.values()) | {"publish": meter.timing()}
+    views = {name: store.uri(f"media/{media.media_id}/{file}") for name, file in VIEWS.items()}
+    return Result(
+        media_id=media.media_id,
+        key=result_key(media.media_id, options, models),
+        source=display_source(media.source),
+        media=info,
+        options=options.model_dump(mode="json"),
+        models=models,
+        transcript=assemble.transcript(
+            (load_records(list[Segment], artifact_file(ref, TRANSCRIPT)) for ref in findings.transcript),
+            language or options.transcript.language,
+        ),
+        clips=_clips(findings.clips),
+        detections=assemble.detections(
+            (load_records(list[FrameDetections], artifact_file(ref, DETECTIONS)) for ref in findings.detections),
+            options.frames.fps if options.frames.mode == "uniform" else None,
+        ),
+        artifacts={name: ref.uri for name, ref in named.items()} | views,
+        timing=stages,
+        cost=cost_table(stages, settings().prices),
+        created=datetime.now(UTC),
+        notice=" ".join([*_bundled_notice(models), *notices]) or None,
+    )
+
+
+def _clips(ref: ArtifactRef | None) -> list[Clip]:
+    if ref is None:
+        return []
+    cut = load_records(list[Clip], artifact_file(ref, CLIPS))
+    return [clip.model_copy(update={"uri": f"{ref.uri}/{clip.uri}"}) for clip in cut]
+
+
+def _bundled_notice(models: dict[str, ModelInfo]) -> list[str]:
+    known = {"transcript": "a closed vocabulary of 38 synthetic words", "detections": "six drawn shapes"}
+    what = [known[name] for name, model in models.items() if model.bundled]
+    return [BUNDLED_NOTICE.format(what=" and ".join(what))] if what else []

@@ -1,0 +1,49 @@
+"""Where things are on this host: read from the environment (`REELFLOW_*`), never passed to core."""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from tasks.core.cost import Prices
+
+
+class Settings(BaseSettings):
+    """One attribute, one environment variable: `store` is REELFLOW_STORE, `prices.cpu_second` REELFLOW_PRICES__CPU_SECOND."""
+
+    model_config = SettingsConfigDict(env_prefix="REELFLOW_", env_nested_delimiter="__", extra="ignore")
+
+    store: str = Field("reelflow-store", description="Root of the store: a folder, file:///... or s3://bucket/prefix")
+    models_dir: Path | None = Field(None, description="Folder with model weights")
+    cache_dir: Path = Field(
+        Path("~/.cache/reelflow"), description="Per-host cache: sources, exports of models, objects read from S3"
+    )
+    cache_bytes: int = Field(50 * 2**30, ge=2**20, description="Bound of the source cache, in bytes")
+    dask_address: str | None = Field(None, description="Scheduler of a running Dask cluster (tcp://host:8786)")
+    workers: int | None = Field(None, ge=1, le=256, description="Worker processes of the local cluster; default by cores")
+    worker_wait_s: float = Field(5.0, ge=0, le=600, description="How long to wait for a worker that offers a resource")
+    download: bool = Field(True, description="Allow model libraries to download weights that are named and missing")
+    allow_private_hosts: bool = Field(False, description="Allow http(s) sources on private and loopback addresses")
+    prices: Prices = Field(Prices(), description="Price table, US dollars")
+
+    @property
+    def cache(self) -> Path:
+        return self.cache_dir.expanduser().resolve()
+
+    @property
+    def models(self) -> Path | None:
+        return self.models_dir.expanduser().resolve() if self.models_dir else None
+
+
+@lru_cache(maxsize=1)
+def _load(environment: tuple[tuple[str, str], ...]) -> Settings:
+    return Settings()
+
+
+def settings() -> Settings:
+    """The settings of this process; read again when a REELFLOW_ variable has changed."""
+    return _load(tuple(sorted((k, v) for k, v in os.environ.items() if k.upper().startswith("REELFLOW_"))))

@@ -1,0 +1,104 @@
+"""The audio branch: track, speech segments, clips, language, transcript."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tasks.artifacts import artifact_file
+from tasks.stage import stage
+from tasks.core import audio as track
+from tasks.core import clips, segments, windows
+from tasks.core.models import weights
+from tasks.core.options import ClipOptions, SegmentOptions, TranscriptOptions
+from tasks.core.records import load_records, save_records
+from tasks.core.schema import ArtifactRef, Clip, Interval, MediaInfo, MediaRef, ModelInfo, SpeechWindow
+from tasks.lookup import same_weights, source_file
+from tasks.settings import settings
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from tasks.core.models.whisper import WhisperModel
+
+AUDIO = "audio.flac"
+SEGMENTS = "segments.json"
+CLIPS = "clips.json"
+LANGUAGE = "language.json"
+TRANSCRIPT = "transcript.json"
+
+
+@stage("audio", version=1)
+def extract_audio(media: MediaRef, info: MediaInfo, out: Path) -> None:
+    """The chosen audio stream as 16 kHz mono, or silence of the media's length."""
+    track.extract_audio(source_file(media), info, out / AUDIO)
+
+
+@stage("segments", version=1)
+def segment_speech(media: MediaRef, audio: ArtifactRef, options: SegmentOptions, out: Path) -> None:
+    """Where someone speaks."""
+    samples = track.load_audio(artifact_file(audio, AUDIO))
+    save_records(segments.segment_speech(samples, options), out / SEGMENTS)
+
+
+@stage("clips", version=1)
+def cut_clips(media: MediaRef, info: MediaInfo, segments: ArtifactRef, options: ClipOptions, out: Path) -> None:
+    """One small, frame-accurate clip for each stretch of speech."""
+    planned = clips.plan_clips(load_segments(segments), info.duration_s, options)
+    files = clips.cut_clips(source_file(media), info, planned, out, options)
+    cut = [Clip(start=clip.start, end=clip.end, uri=file.name) for clip, file in zip(planned, files, strict=True)]
+    save_records(cut, out / CLIPS)
+
+
+@stage("language", version=1, tags=["gpu"])
+def detect_language(
+    media: MediaRef, audio: ArtifactRef, windows: list[SpeechWindow], model: ModelInfo, options: TranscriptOptions, out: Path
+) -> None:
+    """The language spoken, heard once for the whole media."""
+    from tasks.core.models import whisper
+
+    heard = [_samples(audio, window) for window in windows]
+    save_records(whisper.detect_language(_load(model, options), heard), out / LANGUAGE)
+
+
+@stage("transcript", version=1, tags=["gpu"], label="{media.name} from {windows[0].start:.0f} s")
+def transcribe(
+    media: MediaRef,
+    audio: ArtifactRef,
+    windows: list[SpeechWindow],
+    language: ArtifactRef | None,
+    model: ModelInfo,
+    options: TranscriptOptions,
+    out: Path,
+) -> None:
+    """What is said in one batch of windows.  (N windows of up to 30 s in, segments in media time out.)"""
+    from tasks.core.models import whisper
+
+    heard = [_samples(audio, window) for window in windows]
+    spoken = load_records(str, artifact_file(language, LANGUAGE)) if language else options.language
+    said = whisper.transcribe(_load(model, options), windows, heard, options, spoken)
+    save_records(said, out / TRANSCRIPT)
+
+
+def load_segments(ref: ArtifactRef) -> list[Interval]:
+    """Speech intervals of a `segments` artifact."""
+    return load_records(list[Interval], artifact_file(ref, SEGMENTS))
+
+
+def plan_windows(segments: ArtifactRef, options: TranscriptOptions) -> list[list[SpeechWindow]]:
+    """Neighbouring speech in windows of up to 30 s, and those in the batches that are decoded together."""
+    packed = windows.pack_windows(load_segments(segments), options.window_s)
+    return windows.batch_windows(packed, options.batch_size)
+
+
+def _samples(audio: ArtifactRef, window: SpeechWindow) -> NDArray[np.float32]:
+    return track.load_audio(artifact_file(audio, AUDIO), window.start, window.end)
+
+
+def _load(model: ModelInfo, options: TranscriptOptions) -> WhisperModel:
+    from tasks.core.models import whisper
+
+    file = weights.resolve_whisper(options.model, settings().models, language=options.language)
+    device = whisper.pick_device(options.device)
+    return whisper.load(same_weights(file, model), device, whisper.pick_precision(options.precision, device))

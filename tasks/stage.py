@@ -1,0 +1,120 @@
+"""A stage is a Prefect task around a body that writes files: cached by content, measured, retried."""
+
+from __future__ import annotations
+
+import inspect
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from functools import wraps
+from typing import Any
+
+from prefect import Task, task
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.states import Completed
+from prefect.tasks import exponential_backoff
+
+from tasks import artifacts
+from tasks.core.errors import TransientError
+from tasks.core.schema import ArtifactRef, MediaRef, StageTiming
+from tasks.store import open_store
+
+submitted_at: ContextVar[float | None] = ContextVar("submitted_at", default=None)
+"""Unix time at which the running task was handed to the scheduler; set on the worker."""
+
+
+def is_transient(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:
+    """Is the failure worth another try? Bad media, a broken installation and a bug of ours stay what they are."""
+    return isinstance(state.data, TransientError | ConnectionError | TimeoutError)
+
+
+RETRY: dict[str, Any] = {
+    "retries": 3,
+    "retry_delay_seconds": exponential_backoff(1),
+    "retry_jitter_factor": 0.5,
+    "retry_condition_fn": is_transient,
+}
+"""Delays are short, because a waiting task holds its worker."""
+
+
+def stage(
+    name: str, *, version: int, tags: Sequence[str] = (), label: str = "{media.name}"
+) -> Callable[[Callable[..., None]], Task[..., ArtifactRef]]:
+    """A Prefect task around a stage body that writes its files into the folder `out`.
+
+    The body's first parameter is the MediaRef; its last, `out`, is given here. The key is the digest of stage name,
+    version and all other arguments. A stage that is in the store already ends in the state Cached without running.
+    `label` is the task run's name after the stage, a format string over the parameters.
+    """
+
+    def decorate(body: Callable[..., None]) -> Task[..., ArtifactRef]:
+        signature = inspect.signature(body)
+        visible = [p for p in signature.parameters.values() if p.name != "out"]
+
+        @wraps(body)
+        def run(media: MediaRef, *args: Any, **kwargs: Any) -> ArtifactRef | State[ArtifactRef]:
+            arguments = inspect.Signature(visible).bind(media, *args, **kwargs).arguments
+            key = artifacts.content_key(name, version, arguments)
+            if found := artifacts.find(open_store(media.store), media.media_id, name, key):
+                return Completed(name="Cached", message="Found in the store", data=found)
+            return _make(media, name, key, arguments, body, on_gpu="gpu" in tags)
+
+        run.__signature__ = inspect.Signature(visible, return_annotation=ArtifactRef)  # type: ignore[attr-defined]
+        run.__annotations__ = {k: v for k, v in body.__annotations__.items() if k != "out"} | {"return": ArtifactRef}
+        return task(run, name=body.__name__, task_run_name=f"{name} · {label}", tags=list(tags), **RETRY)
+
+    return decorate
+
+
+def _make(
+    media: MediaRef, name: str, key: str, arguments: dict[str, Any], body: Callable[..., None], *, on_gpu: bool
+) -> ArtifactRef:
+    store = open_store(media.store)
+    inputs = [value for value in artifacts.flatten(arguments) if isinstance(value, ArtifactRef)]
+    ready = max([submitted_at.get() or 0.0, *(ref.finished for ref in inputs)])
+    meter = Meter()
+    with store.workspace() as out:
+        body(**arguments, out=out)
+        timing = meter.timing(
+            queue_s=max(0.0, meter.started - ready) if ready else 0.0,
+            bytes_in=sum(ref.timing.bytes_out for ref in inputs) or media.bytes,
+            bytes_out=sum(file.stat().st_size for file in out.iterdir()),
+        )
+        if on_gpu and _has_gpu():
+            timing = timing.model_copy(update={"gpu_s": timing.wall_s})
+        ref = ArtifactRef(
+            media_id=media.media_id,
+            stage=name,
+            key=key,
+            uri=store.uri(f"media/{media.media_id}/{name}/{key}"),
+            timing=timing,
+            finished=time.time(),
+        )
+        artifacts.save(store, ref, out)
+    return ref
+
+
+class Meter:
+    """Wall and CPU seconds since it was made, child processes (ffmpeg) included.
+
+    CPU time is the process's: right where a worker runs one task at a time, as ours do.
+    """
+
+    def __init__(self) -> None:
+        self.started = time.time()
+        self._cpu = _cpu_seconds()
+
+    def timing(self, **more: Any) -> StageTiming:
+        return StageTiming(wall_s=time.time() - self.started, cpu_s=_cpu_seconds() - self._cpu, runs=1, **more)
+
+
+def _cpu_seconds() -> float:
+    usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(u.ru_utime + u.ru_stime for u in usage)
+
+
+def _has_gpu() -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and bool(torch.cuda.is_available())

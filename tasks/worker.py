@@ -1,0 +1,34 @@
+"""What a Dask worker calls to run one Prefect task."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from prefect.task_engine import run_task_sync
+
+from tasks.stage import submitted_at
+
+
+def run(submitted: float, **arguments: Any) -> Any:
+    """Runs a task under Prefect's engine and returns its final State. `submitted` is Unix time."""
+    token = submitted_at.set(submitted)
+    try:
+        return run_task_sync(return_type="state", **arguments)
+    finally:
+        submitted_at.reset(token)
+
+
+async def drain(timeout_s: float = 10.0) -> None:
+    """Sends what this process still holds of Prefect's events and logs; call it before the process ends."""
+    import asyncio
+
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    await asyncio.to_thread(_drain, EventsWorker, APILogWorker, timeout_s=timeout_s)
+
+
+def _drain(*services: Any, timeout_s: float) -> None:
+    for service in services:
+        service.drain_all(timeout=timeout_s)

@@ -1,0 +1,299 @@
+"""Batched, packed decoding against whisper.transcribe on the same weights, window by window."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from whisper.audio import N_FRAMES, N_SAMPLES, log_mel_spectrogram
+from whisper.decoding import ApplyTimestampRules
+from whisper.model import ModelDimensions, Whisper
+from whisper.tokenizer import get_tokenizer
+from whisper.transcribe import transcribe as whisper_transcribe
+
+from tasks.core.errors import ModelNotFound, SetupError
+from tasks.core.models import bundled, decoding, whisper
+from tasks.core.options import TranscriptOptions
+from tasks.core.schema import Segment, SpeechWindow
+
+Audio = npt.NDArray[np.float32]
+ENGLISH_VOCABULARY, MULTILINGUAL_VOCABULARY = 51_864, 51_865
+LOOSE = {"temperatures": (0.0,), "log_probability": -10.0, "no_speech": 1.0, "compression_ratio": 10.0}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Any:
+    """Other processes share the cores; two spinning threads would then take many times as long."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def random_network(vocabulary: int, seed: int = 0) -> Whisper:
+    """Untrained: its text is garbage, but it depends on every input and is the same in every run."""
+    torch.manual_seed(seed)
+    network = Whisper(ModelDimensions(80, 1500, 64, 2, 2, vocabulary, 64, 64, 2, 2))
+    torch.nn.init.normal_(network.decoder.positional_embedding, std=2.0)
+    with torch.no_grad():
+        # Without these the audio hardly matters, and timestamps come too seldom to make several rounds.
+        network.decoder.token_embedding.weight.mul_(0.4)
+        network.encoder.conv1.weight.mul_(5)
+        for block in network.decoder.blocks:
+            block.cross_attn.out.weight.mul_(8)
+            block.cross_attn.query.weight.mul_(8)
+    return network.eval().requires_grad_(False)
+
+
+def loaded(network: Whisper) -> whisper.WhisperModel:
+    return whisper.WhisperModel(network, Path("random.pt"), "cpu", "float32")
+
+
+def bursts(duration_s: float, seed: int) -> Audio:
+    """Noise in bursts: something with pauses and changing pitch for the encoder to react to."""
+    rng = np.random.default_rng(seed)
+    time = np.arange(round(duration_s * 16_000)) / 16_000
+    envelope = np.maximum(0, np.sin(2 * np.pi * (0.4 + 0.2 * rng.random()) * time + rng.random()))
+    tone = np.sin(2 * np.pi * (150 + 400 * rng.random()) * time * (1 + 0.02 * np.sin(5 * time)))
+    return (envelope * (0.3 * tone + 0.1 * rng.standard_normal(time.size))).astype(np.float32)
+
+
+def windows_of(lengths_s: Sequence[float]) -> tuple[list[SpeechWindow], list[Audio]]:
+    starts = np.cumsum([1.25, *lengths_s])
+    windows = [SpeechWindow(start=start, end=start + length) for start, length in zip(starts, lengths_s, strict=False)]
+    return windows, [bursts(length, seed) for seed, length in enumerate(lengths_s)]
+
+
+def reference(
+    network: Whisper, windows: list[SpeechWindow], audio: list[Audio], options: TranscriptOptions, language: str
+) -> list[tuple[float, float, str, list[tuple[str, float, float]]]]:
+    """whisper.transcribe on each window alone, in media time, its empty segments left out."""
+    found = []
+    for window, samples in zip(windows, audio, strict=True):
+        result = whisper_transcribe(
+            network,
+            samples,
+            temperature=options.temperatures,
+            compression_ratio_threshold=options.compression_ratio,
+            logprob_threshold=options.log_probability,
+            no_speech_threshold=options.no_speech,
+            condition_on_previous_text=False,
+            word_timestamps=options.words,
+            beam_size=options.beam_size if options.beam_size > 1 else None,
+            language=language,
+            fp16=False,
+        )
+        for segment in result["segments"]:
+            if segment["text"]:
+                words = [(w["word"].strip(), *_clamp(window, w["start"], w["end"])) for w in segment.get("words", [])]
+                found.append((*_clamp(window, segment["start"], segment["end"]), segment["text"].strip(), words))
+    return found
+
+
+def _clamp(window: SpeechWindow, start: float, end: float) -> tuple[float, float]:
+    begin = min(window.start + start, window.end - 0.02)
+    return pytest.approx(begin, abs=2e-3), pytest.approx(min(window.start + end, window.end), abs=2.1e-2)
+
+
+def seen(segments: list[Segment]) -> list[tuple[float, float, str, list[tuple[str, float, float]]]]:
+    return [(s.start, s.end, s.text, [(w.text, w.start, w.end) for w in s.words or []]) for s in segments]
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "language", "changes"),
+    [
+        (ENGLISH_VOCABULARY, "en", {}),
+        (MULTILINGUAL_VOCABULARY, "fr", {}),
+        (ENGLISH_VOCABULARY, "en", {"words": True}),
+        (ENGLISH_VOCABULARY, "en", {"beam_size": 3}),
+        (ENGLISH_VOCABULARY, "en", {"log_probability": 0.0, "no_speech": 0.0}),
+    ],
+    ids=["english", "multilingual", "words", "beam", "silence"],
+)
+def test_batch_equals_whisper_transcribe_window_by_window(
+    vocabulary: int, language: str, changes: dict[str, Any]
+) -> None:
+    network = random_network(vocabulary)
+    windows, audio = windows_of([30.0, 7.3, 0.4, 18.011])
+    options = TranscriptOptions.model_validate(LOOSE | changes)
+    expected = reference(network, windows, audio, options, language)
+    found = whisper.transcribe(loaded(network), windows, audio, options, language)
+    assert seen(found) == expected
+    assert bool(found) == ("no_speech" not in changes)
+    assert [segment.id for segment in found] == list(range(len(found)))
+
+
+def test_unfinished_rest_of_windows_is_decoded_in_further_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    rounds = []
+    encode = decoding.encode
+    monkeypatch.setattr(decoding, "encode", lambda net, mels, fp16: rounds.append(len(mels)) or encode(net, mels, fp16))
+    network = random_network(ENGLISH_VOCABULARY, seed=3)
+    windows, audio = windows_of([30.0, 30.0, 12.0])
+    options = TranscriptOptions.model_validate(LOOSE)
+    found = whisper.transcribe(loaded(network), windows, audio, options, "en")
+    assert rounds[0] == 3
+    assert len(rounds) > 1
+    assert seen(found) == reference(network, windows, audio, options, "en")
+
+
+def test_fallback_is_seeded_per_window_and_leaves_the_global_generator_alone() -> None:
+    model = loaded(random_network(ENGLISH_VOCABULARY))
+    windows, audio = windows_of([6.0, 9.0, 4.0])
+    options = TranscriptOptions.model_validate(LOOSE | {"temperatures": (0.0, 0.6), "log_probability": 0.0})
+    state = torch.random.get_rng_state()
+    together = whisper.transcribe(model, windows, audio, options, "en")
+    assert torch.equal(torch.random.get_rng_state(), state)
+    torch.manual_seed(99)
+    assert whisper.transcribe(model, windows, audio, options, "en") == together
+    alone = [s for w, a in zip(windows, audio, strict=True) for s in whisper.transcribe(model, [w], [a], options, "en")]
+    assert [s.text for s in alone] == [s.text for s in together]
+    assert {s.temperature for s in together} == {0.6}
+    greedy = whisper.transcribe(model, windows, audio, TranscriptOptions.model_validate(LOOSE), "en")
+    assert [s.text for s in greedy] != [s.text for s in together]
+
+
+def test_only_failing_windows_are_decoded_again() -> None:
+    network = random_network(ENGLISH_VOCABULARY)
+    windows, audio = windows_of([6.0, 9.0, 4.0])
+    mels = [decoding.window_mel(samples, 80) for samples in audio]
+    progress = [decoding.Progress(mel, str(window.start)) for window, mel in zip(windows, mels, strict=True)]
+    features = decoding.encode(network, [p.next_mel() for p in progress], False)
+    loose = TranscriptOptions.model_validate(LOOSE)
+    first = decoding.decode_with_fallback(network, features, progress, loose, "en", False)
+    likelihoods = sorted(result.avg_logprob for result in first)
+    between = (likelihoods[0] + likelihoods[1]) / 2
+    options = TranscriptOptions.model_validate(LOOSE | {"temperatures": (0.0, 0.8), "log_probability": between})
+    results = decoding.decode_with_fallback(network, features, progress, options, "en", False)
+    assert sorted(result.temperature for result in results) == [0.0, 0.0, 0.8]
+    kept = [(a.tokens, b.tokens) for a, b in zip(first, results, strict=True) if b.temperature == 0]
+    assert all(before == after for before, after in kept)
+
+
+@pytest.mark.parametrize("samples", [480_000, 480_159, 100_001, 400, 160, 0])
+def test_mel_equals_that_of_whisper_transcribe(samples: int) -> None:
+    audio = bursts(31, seed=1)[:samples]
+    padded = log_mel_spectrogram(torch.from_numpy(audio), 80, padding=N_SAMPLES)
+    expected = padded[:, : padded.shape[-1] - N_FRAMES]
+    found = decoding.window_mel(audio, 80)
+    assert found.shape == expected.shape
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+def test_timestamp_rules_equal_those_of_whisper() -> None:
+    tokenizer = get_tokenizer(False)
+    rules = ApplyTimestampRules(tokenizer, 3, 50)
+    rng = torch.Generator().manual_seed(0)
+    stamp, text, end = tokenizer.timestamp_begin, 11, tokenizer.eot
+    prefixes = [[], [stamp], [stamp, text], [stamp + 4, text, stamp + 9], [stamp, text, stamp + 9, stamp + 9]]
+    prefixes += [[stamp, text, stamp + 9, end], [stamp, text, text, text], [stamp + 1500, text, stamp + 1500]]
+    for length in range(5):
+        rows = [prefix for prefix in prefixes if len(prefix) == length]
+        if not rows:
+            continue
+        tokens = torch.tensor([[1, 2, 3, *row] for row in rows])
+        for scale in (0.1, 3.0):
+            logits = torch.randn(len(rows), ENGLISH_VOCABULARY, generator=rng) * scale
+            expected, found = logits.clone(), logits.clone()
+            rules.apply(expected, tokens)
+            decoding.TimestampRules(rules).apply(found, tokens)
+            assert torch.equal(found, expected)
+
+
+def test_language_is_averaged_over_windows_and_fixed_for_english_models() -> None:
+    _, audio = windows_of([5.0, 3.0])
+    assert whisper.detect_language(loaded(random_network(ENGLISH_VOCABULARY)), audio) == "en"
+    model = loaded(random_network(MULTILINGUAL_VOCABULARY))
+    detected = whisper.detect_language(model, audio)
+    assert detected == whisper.detect_language(model, audio[::-1])
+    windows, _ = windows_of([5.0, 3.0])
+    options = TranscriptOptions.model_validate(LOOSE)
+    unset = whisper.transcribe(model, windows, audio, options, None)
+    assert unset == whisper.transcribe(model, windows, audio, options, detected)
+    with pytest.raises(SetupError, match="klingon"):
+        whisper.transcribe(model, windows, audio, options, "klingon")
+    with pytest.raises(ValueError, match="at least one window"):
+        whisper.detect_language(model, [])
+
+
+def test_windows_and_audio_must_match() -> None:
+    model = loaded(random_network(ENGLISH_VOCABULARY))
+    windows, audio = windows_of([1.0, 1.0])
+    assert whisper.transcribe(model, [], [], TranscriptOptions(), "en") == []
+    with pytest.raises(ValueError, match="2 windows"):
+        whisper.transcribe(model, windows, audio[:1], TranscriptOptions(), "en")
+    with pytest.raises(ValueError, match="30 s or less"):
+        whisper.transcribe(model, windows[:1], [bursts(31, 0)], TranscriptOptions(), "en")
+
+
+def save(path: Path, network: Whisper, **changes: Any) -> Path:
+    dims = vars(network.dims) | changes
+    torch.save({"dims": dims, "model_state_dict": network.state_dict()}, path)
+    return path
+
+
+def test_load_is_cached_until_the_file_changes(tmp_path: Path) -> None:
+    path = save(tmp_path / "own.pt", random_network(ENGLISH_VOCABULARY))
+    first = whisper.load(path, "cpu", "float32")
+    assert whisper.load(path, "cpu", "float32") is first
+    save(path, random_network(ENGLISH_VOCABULARY, seed=1))
+    os.utime(path, ns=(1, 1))
+    second = whisper.load(path, "cpu", "float32")
+    assert second is not first
+    assert not torch.equal(second.network.encoder.conv1.weight, first.network.encoder.conv1.weight)
+
+
+def test_load_refuses_what_is_no_whisper_model(tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFound, match="cannot be read"):
+        whisper.load(tmp_path / "missing.pt", "cpu", "float32")
+    text = tmp_path / "text.pt"
+    text.write_text("not a checkpoint")
+    network = random_network(ENGLISH_VOCABULARY)
+    huge = save(tmp_path / "huge.pt", network, n_text_state=10**9)
+    short = save(tmp_path / "short.pt", network, n_audio_ctx=100)
+    pickled = tmp_path / "code.pt"
+    torch.save({"dims": Path("/")}, pickled)
+    for path in (text, huge, short, pickled):
+        with pytest.raises(ModelNotFound, match="holds no Whisper model"):
+            whisper.load(path, "cpu", "float32")
+
+
+def test_device_and_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert whisper.pick_device("auto") == "cpu"
+    with pytest.raises(SetupError, match="no GPU"):
+        whisper.pick_device("cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert (whisper.pick_device("auto"), whisper.pick_device("cpu")) == ("cuda", "cpu")
+    assert (whisper.pick_precision("auto", "cuda"), whisper.pick_precision("auto", "cpu")) == ("float16", "float32")
+    with pytest.raises(SetupError, match="needs a GPU"):
+        whisper.pick_precision("float16", "cpu")
+
+
+def test_text_is_joined_as_the_language_writes_it() -> None:
+    assert whisper.join_text(["one two", "", "three"], "en") == "one two three"
+    assert whisper.join_text(["你好", "世界"], "zh") == "你好世界"
+
+
+@pytest.mark.skipif(not bundled.SPEECH_CHECKPOINT.is_file(), reason="the bundled speech model is not in this checkout")
+def test_bundled_model_gives_the_same_text_batched_and_alone() -> None:
+    import av
+
+    model = whisper.load(bundled.SPEECH_CHECKPOINT, "cpu", "float32")
+    with av.open(str(bundled.SAMPLE_CLIP)) as container:
+        resampler = av.AudioResampler("flt", "mono", 16_000)
+        decoded = [p.to_ndarray()[0] for f in [*container.decode(audio=0), None] for p in resampler.resample(f)]
+    track = np.concatenate(decoded)
+    cuts = np.linspace(0, track.size, 4).astype(int)
+    windows = [SpeechWindow(start=a / 16_000, end=b / 16_000) for a, b in itertools.pairwise(cuts)]
+    audio = [track[a:b] for a, b in itertools.pairwise(cuts)]
+    options = TranscriptOptions()
+    found = whisper.transcribe(model, windows, audio, options, "en")
+    assert found
+    assert seen(found) == reference(model.network, windows, audio, options, "en")

@@ -1,0 +1,207 @@
+import inspect
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from tasks.core.publish.contact_sheet import audio_sheet
+from tasks.core.publish.report import money, report, seconds, size
+from tasks.core.schema import Result
+from tests.browser import Page, browser, chromium
+from tests.core.publish.results import ATTACKS, empty, hostile, media, result
+
+TEMPLATE = Path(inspect.getfile(report)).with_name("report.html")
+
+
+class Elements(HTMLParser):
+    """Start tags with their attributes, and the text of the two scripts."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        if self.tags and self.tags[-1][0] == "script":
+            self.scripts.append(data)
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def test_no_string_of_the_media_becomes_markup() -> None:
+    page = Elements(report(hostile(), peaks=[0.5]))
+    ours = set(re.findall(r"<([a-z][a-z0-9]*)", TEMPLATE.read_text(encoding="utf-8")))
+    assert {tag for tag, _ in page.tags} <= ours
+    assert not [
+        name for _, attributes in page.tags for name in attributes if name.startswith("on") or name == "autofocus"
+    ]
+    assert len(page.all("script")) == 2
+    assert page.all("img") == []
+    assert len(page.all("style")) == 1
+    assert not [value for attributes in page.all("a") for value in attributes.values() if value and ":" in value]
+
+
+def test_text_arrives_whole() -> None:
+    page = report(hostile())
+    for attack in ("&lt;script&gt;window.pwned=1&lt;/script&gt;", "{{ 7 * 7 }}{% raw %}", "&#34;&gt;&lt;img src=x"):
+        assert attack in page
+
+
+def test_embedded_json_cannot_end_its_script() -> None:
+    page = report(hostile())
+    embedded = page.split('id="data">')[1].split("</script>")[0]
+    assert not set(embedded) & set("<>&\u2028")
+    assert sorted(name for name, _ in json.loads(embedded)["classes"]) == sorted(ATTACKS)
+
+
+@pytest.mark.parametrize("make", [result, empty, hostile])
+def test_nothing_is_requested_from_a_network(make: Callable[[], Result]) -> None:
+    page = report(make(), sheet_jpeg=audio_sheet([0.1], 1.0), peaks=[0.1])
+    assert not re.search(r"https?://", page)
+    assert not re.search(r"url\(|@import|//[a-z0-9]+\.[a-z]", page.split("<script")[0])
+    for tag, attributes in Elements(page).tags:
+        for name in ("src", "href", "poster", "action", "srcset", "data"):
+            address = attributes.get(name)
+            assert address is None or address.startswith("data:") or ":" not in address, (tag, address)
+
+
+def test_policy_forbids_all_but_this_style_and_script() -> None:
+    [policy] = [str(meta["content"]) for meta in Elements(report(result())).all("meta") if meta.get("http-equiv")]
+    assert policy.startswith("default-src 'none'; ")
+    assert "unsafe" not in policy
+    assert "media-src 'none'" in policy
+
+
+def test_small_media_is_embedded_and_large_media_linked(talk: Path) -> None:
+    inside = Elements(report(result(), player=talk, player_url="talk.mp4")).all("video")
+    linked = Elements(report(result(), player=talk, player_url="a b.mp4", embed_bytes=10)).all("video")
+    assert str(inside[0]["src"]).startswith("data:video/mp4;base64,")
+    assert linked[0]["src"] == "a%20b.mp4"
+    assert Elements(report(result(), player=talk, embed_bytes=10)).all("video") == []
+
+
+def test_a_file_that_no_browser_plays_is_not_embedded(tmp_path: Path) -> None:
+    path = tmp_path / "x.mpg"
+    path.write_bytes(b"\0\0\x01\xba" + bytes(50))
+    page = report(result(), player=path)
+    assert Elements(page).all("video") == []
+    assert "No player" in page
+
+
+def test_links_that_leave_the_folder_of_the_report_are_refused() -> None:
+    with pytest.raises(ValueError, match="javascript"):
+        report(result(), player_url="javascript:alert(1)")
+    with pytest.raises(ValueError, match="elsewhere"):
+        report(result(), downloads={"x": "https://elsewhere/x"})
+
+
+def test_audio_has_an_audio_player(talk: Path) -> None:
+    page = Elements(report(result(media=media(video=False)), player=talk))
+    assert len(page.all("audio")) == 1
+    assert page.all("video") == page.all("canvas") == []
+
+
+def test_a_notice_is_shown_first_and_only_when_there_is_one() -> None:
+    assert 'class="notice"' not in report(result())
+    page = report(result(notice="made with toys"))
+    assert page.index("made with toys") < page.index("hello there")
+
+
+def test_segments_classes_stages_models_and_options_are_all_there() -> None:
+    page = report(result(), peaks=[0.1, 0.9])
+    for text in (
+        "hello there",
+        "one two three",
+        "person",
+        "transcript",
+        "yolo11n.pt",
+        "d" * 64,
+        "frames.fps",
+        "uniform",
+    ):
+        assert text in page, text
+    assert [row["data-start"] for row in Elements(page).all("button") if row.get("data-end")] == [
+        "0.25",
+        "1.25",
+        "2.25",
+    ]
+
+
+def test_the_same_result_gives_the_same_page() -> None:
+    assert report(result(), peaks=[0.1]) == report(result(), peaks=[0.1])
+
+
+def test_figures_read_well() -> None:
+    assert [money(x) for x in (0, 12.345, 0.0123, 0.00012, 1e-9)] == [
+        "$0.00",
+        "$12.35",
+        "$0.01",
+        "$0.00012",
+        "<$0.000001",
+    ]
+    assert [size(x) for x in (0, 999, 1500, 2_500_000, 3.2e9)] == ["0 bytes", "999 bytes", "1.5 kB", "2.5 MB", "3.2 GB"]
+    assert [seconds(x) for x in (0.123, 12.34, 125)] == ["0.12 s", "12.3 s", "2:05"]
+
+
+@contextmanager
+def shown(page: str, folder: Path, **window: bool | int) -> Iterator[Page]:
+    binary = chromium()
+    if binary is None:
+        pytest.skip("no chromium on PATH")
+    path = folder / "report.html"
+    path.write_text(page, encoding="utf-8")
+    with browser(binary, folder / "profile") as tab:
+        yield tab.open(path, **window)  # type: ignore[arg-type]
+
+
+def test_in_a_browser_no_attack_runs_and_nothing_leaves(tmp_path: Path, talk: Path) -> None:
+    with shown(report(hostile(), player=talk, sheet_jpeg=audio_sheet([0.1], 1.0)), tmp_path) as tab:
+        tab.wait("document.querySelector('#media').readyState >= 2")
+        tab.run("document.querySelector('#segments button').click()")
+        assert tab.run("window.pwned === undefined")
+        assert tab.run("document.querySelectorAll('#segments li').length") == len(ATTACKS)
+        assert not [url for url in tab.requests if not url.startswith(("file:", "data:"))]
+        assert tab.messages == []
+
+
+def test_in_a_browser_transcript_and_timeline_seek_and_follow(tmp_path: Path, talk: Path) -> None:
+    with shown(report(result(), player=talk, peaks=[0.1, 0.5]), tmp_path) as tab:
+        at = "document.querySelector('#media').currentTime"
+        tab.wait("document.querySelector('#media').readyState >= 2")
+        tab.click("#segments li:nth-child(2) button")
+        tab.wait(f"Math.abs({at} - 1.25) < 0.1")
+        assert tab.run("document.querySelector('[aria-current]').textContent").endswith("one two three")
+        drawn = "document.querySelector('#boxes').getContext('2d').getImageData(0,0,9999,9999).data.some((v) => v)"
+        assert tab.run(drawn)
+        tab.click(".timeline .track")
+        tab.wait(f"Math.abs({at} - 2) < 0.1")
+        tab.press("ArrowLeft")
+        tab.wait(f"{at} < 0.1")
+        tab.run("document.activeElement.blur()")
+        tab.press(" ", text=" ")
+        tab.wait(f"!document.querySelector('#media').paused && {at} > 0.1")
+        assert tab.run("document.querySelector('#play').getAttribute('aria-label')") == "Pause"
+        assert tab.messages == []
+
+
+def test_in_a_browser_the_timeline_moves_without_a_player(tmp_path: Path) -> None:
+    with shown(report(result()), tmp_path) as tab:
+        tab.click("#segments li:nth-child(3) button")
+        assert tab.run("document.querySelector('#now').textContent") == "0:02.3"
+        assert tab.run("document.querySelector('[aria-current]').textContent").endswith("good bye")
+        assert tab.messages == []
+
+
+@pytest.mark.parametrize("make", [result, hostile, empty])
+def test_in_a_browser_a_phone_needs_no_sideways_scroll(tmp_path: Path, make: Callable[[], Result]) -> None:
+    with shown(report(make(), sheet_jpeg=audio_sheet([0.1], 1.0)), tmp_path, width=390, height=844) as tab:
+        assert tab.run("document.documentElement.scrollWidth") <= 390

@@ -1,0 +1,72 @@
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tasks.core.publish.tables import SCHEMAS, tables, write_table
+from tests.core.publish.results import ATTACKS, empty, hostile, result
+
+
+@pytest.mark.parametrize("name", list(SCHEMAS))
+@pytest.mark.parametrize("make", [result, empty, hostile])
+def test_parquet_round_trip_keeps_rows_and_exact_types(tmp_path: Path, make: object, name: str) -> None:
+    assert callable(make)
+    frame = tables(make())[name]
+    write_table(frame, tmp_path / "part.parquet", name)
+    back = pq.read_table(tmp_path / "part.parquet")
+    assert back.schema.equals(SCHEMAS[name])
+    assert back.schema.metadata is None
+    assert back.num_rows == len(frame)
+    pd.testing.assert_frame_equal(back.to_pandas(types_mapper=pd.ArrowDtype), frame)
+
+
+def test_empty_tables_have_the_types_of_full_ones() -> None:
+    nothing, full = tables(empty()), tables(result())
+    for name in ("transcripts", "words", "detections"):
+        assert len(nothing[name]) == 0
+        assert list(nothing[name].dtypes.items()) == list(full[name].dtypes.items())
+    assert len(nothing["runs"]) == 1
+
+
+def test_each_row_names_its_media_and_result() -> None:
+    for name, frame in tables(result()).items():
+        assert set(frame["media_id"]) == {"0" * 32}, name
+        assert set(frame["result_key"]) == {"f" * 64}, name
+
+
+def test_one_row_per_segment_word_and_box() -> None:
+    made = result()
+    found = tables(made)
+    assert found["transcripts"]["text"].tolist() == ["hello there", "one two three", "good bye"]
+    assert found["transcripts"]["start"].tolist() == [0.25, 1.25, 2.25]
+    assert found["words"]["text"].tolist() == ["hello", "there", "one", "two", "three", "good", "bye"]
+    assert found["words"]["segment"].tolist() == [0, 0, 1, 1, 1, 2, 2]
+    boxes = found["detections"]
+    assert boxes["frame"].tolist() == [0, 1, 1, 3, 3]
+    assert boxes["class"].tolist() == ["car", "car", "person", "car", "car"]
+    third = boxes.to_dict("records")[2]
+    assert [third[name] for name in ("time", "x1", "y1", "x2", "y2", "confidence")] == [1.0, 100, 5, 150, 100, 0.5]
+
+
+def test_runs_sums_the_stages() -> None:
+    [row] = tables(result())["runs"].to_dict("records")
+    assert (row["wall_s"], row["cpu_s"], row["gpu_s"], row["queue_s"]) == (3.0, 5.0, 0.25, 0.75)
+    assert (row["stages"], row["stages_cached"], row["task_runs"], row["boxes"]) == (2, 1, 3, 5)
+    assert row["cost_usd"] == pytest.approx(0.0003)
+    assert dict(row["classes"]) == {"car": 4, "person": 1}
+    assert dict(row["models"]) == {"detections": "yolo11n.pt@" + "d" * 64}
+    assert row["created"] == pd.Timestamp("2026-03-14T09:26Z")
+
+
+def test_hostile_text_is_stored_as_it_is(tmp_path: Path) -> None:
+    write_table(tables(hostile())["detections"], tmp_path / "part.parquet", "detections")
+    assert pq.read_table(tmp_path / "part.parquet")["class"].to_pylist() == list(ATTACKS)
+
+
+def test_a_frame_of_another_table_is_refused(tmp_path: Path) -> None:
+    with pytest.raises((KeyError, pa.ArrowException)):
+        write_table(tables(result())["words"], tmp_path / "part.parquet", "runs")
+    with pytest.raises(KeyError):
+        write_table(tables(result())["words"], tmp_path / "part.parquet", "scenes")

@@ -1,0 +1,282 @@
+"""Frames are those that a full decode would give, whatever the batches, at the container's own times."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from tasks.core import frame_decoder
+from tasks.core.container import open_media
+from tasks.core.errors import CorruptMedia, ForbiddenFormat, LimitExceeded, OptionError, SourceNotFound
+from tasks.core.frame_batch import Frames, load_encoded_frames, load_frame_times, load_frames, save_frames
+from tasks.core.frames import FrameBatchSpec, plan_batches, sample_frames
+from tasks.core.options import AudioOptions, FrameOptions, LimitOptions
+from tasks.core.probe import probe
+from tasks.core.schema import MediaInfo, VideoStream
+from tests import media
+
+Sampled = dict[float, tuple[int, np.ndarray]]
+
+X264 = ("-c:v", "libx264", "-threads", "1", "-g", "30", "-bf", "3", "-preset", "fast")
+OPEN_GOP = (*X264, "-x264-params", "open-gop=1:keyint=30:scenecut=0:b-pyramid=normal")
+ENCODINGS = {
+    "b_frames.mp4": X264,
+    "open_gop.mp4": OPEN_GOP,
+    "open_gop.ts": OPEN_GOP,
+    "no_index.mkv": (*X264, "-f", "matroska", "-live", "1"),
+    "fragmented.mp4": (*X264, "-movflags", "frag_keyframe+empty_moov"),
+    "interlaced.ts": (*X264, "-flags", "+ildct+ilme", "-x264-params", "tff=1"),
+    "flash.flv": X264,
+    "mpeg1.mpg": ("-c:v", "mpeg1video", "-bf", "2", "-g", "12"),
+    "mpeg2.ts": ("-c:v", "mpeg2video", "-bf", "2", "-g", "15"),
+    "mpeg4.avi": ("-c:v", "mpeg4", "-bf", "2", "-g", "30"),
+    "hevc.mp4": ("-c:v", "libx265", "-x265-params", "keyint=30:open-gop=1:log-level=none:pools=1", "-preset", "ultrafast"),
+    "vp9.webm": ("-c:v", "libvpx-vp9", "-cpu-used", "8", "-deadline", "realtime", "-g", "40"),
+    "av1.mp4": ("-c:v", "libsvtav1", "-preset", "12", "-g", "40", "-svtav1-params", "lp=1"),
+    "variable.mkv": ("-vf", r"select='not(between(mod(n\,40)\,5\,33))'", "-fps_mode", "vfr", *X264),
+}
+
+
+@pytest.fixture(scope="session")
+def encoded(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """6 s of a moving test picture (128x72, 25 fps), in one of ENCODINGS."""
+    folder = tmp_path_factory.mktemp("encoded")
+
+    def get(name: str) -> Path:
+        path = folder / name
+        if not path.exists():
+            media.ffmpeg("-f", "lavfi", "-i", "testsrc2=s=128x72:r=25:d=6", "-pix_fmt", "yuv420p", *ENCODINGS[name], path)
+        return path
+
+    return get
+
+
+@functools.cache
+def describe(path: Path) -> MediaInfo:
+    return probe(path, LimitOptions(), AudioOptions())
+
+
+def sample_all(path: Path, options: FrameOptions, threads: int = 1) -> Sampled:
+    """Everything that the batches give: ordinal and image by time."""
+    info = describe(path)
+    found: Sampled = {}
+    for batch in plan_batches(info, options):
+        frames = sample_frames(path, info, batch, options, threads)
+        assert len(frames) <= options.batch_size
+        assert not set(frames.times) & set(found), "two batches gave the same frame"
+        found |= {time: (index, image) for time, index, image in zip(frames.times, frames.indexes, frames.images, strict=True)}
+    return found
+
+
+def decode_everything(path: Path) -> list[tuple[float, np.ndarray, bool]]:
+    """(media time, image, is key frame) of every frame, in order of time."""
+    info = describe(path)
+    with av.open(str(path)) as container:
+        frames = [
+            (max(0.0, float(Fraction(frame.pts) * frame.time_base - Fraction(round(info.start_offset_s * 1e6), 10**6))),
+             frame.to_ndarray(format="bgr24"), frame.key_frame)
+            for frame in container.decode(container.streams.video[0])
+        ]  # fmt: skip
+    return sorted(frames, key=lambda frame: frame[0])
+
+
+def displayed(path: Path, fps: float) -> Sampled:
+    """The definition, over a full decode: the last frame at or before k / fps, each frame once."""
+    frames = decode_everything(path)
+    video = describe(path).video
+    assert video is not None
+    wanted: Sampled = {}
+    first = int(video.start * fps)
+    k = first
+    while k / fps < video.start + video.duration_s - 1e-9:
+        shown = [frame for frame in frames if frame[0] <= k / fps + 0.0005] or frames[: k == first]
+        if shown and shown[-1][0] not in wanted:
+            wanted[shown[-1][0]] = (k - first, shown[-1][1])
+        k += 1
+    return wanted
+
+
+def assert_same(found: Sampled, wanted: Sampled) -> None:
+    assert sorted(found) == sorted(wanted)
+    for time, (index, image) in wanted.items():
+        assert found[time][0] == index, f"ordinal at {time}"
+        assert np.array_equal(found[time][1], image), f"picture at {time}"
+
+
+@pytest.mark.parametrize("name", ENCODINGS)
+def test_sampled_frames_are_those_of_a_full_decode_for_any_batching(encoded: Callable[[str], Path], name: str) -> None:
+    path = encoded(name)
+    for fps, batch_size in ((1.0, 64), (1.0, 2), (7.0, 5)):
+        assert_same(sample_all(path, FrameOptions(fps=fps, batch_size=batch_size)), displayed(path, fps))
+
+
+@pytest.mark.parametrize("name", ["open_gop.mp4", "mpeg1.mpg", "vp9.webm"])
+def test_threads_change_nothing(encoded: Callable[[str], Path], name: str) -> None:
+    assert_same(sample_all(encoded(name), FrameOptions(fps=5), threads=3), displayed(encoded(name), 5))
+
+
+@pytest.mark.parametrize("name", ["b_frames.mp4", "mpeg2.ts", "mpeg4.avi", "vp9.webm"])
+def test_key_frames_are_all_found_whatever_the_batches(encoded: Callable[[str], Path], name: str) -> None:
+    wanted = {time: image for time, image, key in decode_everything(encoded(name)) if key}
+    for batch_size in (64, 1, 2):
+        options = FrameOptions(mode="keyframes", batch_size=batch_size)
+        info = describe(encoded(name))
+        found: dict[float, np.ndarray] = {}
+        for batch in plan_batches(info, options):
+            frames = sample_frames(encoded(name), info, batch, options, 1)
+            assert frames.indexes == sorted(set(frames.indexes))
+            found |= dict(zip(frames.times, frames.images, strict=True))
+        assert sorted(found) == sorted(wanted)
+        assert all(np.array_equal(found[time], wanted[time]) for time in wanted)
+
+
+def test_groups_without_a_sample_are_not_decoded(encoded: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    fed = []
+    decode = frame_decoder._decode
+    monkeypatch.setattr(frame_decoder, "_decode", lambda codec, packet: fed.append(packet.pts) or decode(codec, packet))
+    assert len(sample_all(encoded("b_frames.mp4"), FrameOptions(fps=0.3))) == 2
+    assert len(fed) < 25, "0 s and 3.33 s need one frame and a third of a group, not 150 frames"
+
+
+def test_variable_rate_times_are_the_containers(sample: Callable[..., Path]) -> None:
+    path = sample("variable_rate", ".mkv")
+    info, options = describe(path), FrameOptions(fps=2)
+    (batch,) = plan_batches(info, options)
+    frames = sample_frames(path, info, batch, options, 1)
+    truth = [0.04 * i if i < 25 else 1 + 0.12 * (i - 25) for i in range(50)]
+    for k, (time, image) in enumerate(zip(frames.times, frames.images, strict=True)):
+        ordinal = media.read_ordinal(image)
+        assert ordinal == max(i for i, t in enumerate(truth) if t <= k / 2 + 1e-6)
+        assert time == pytest.approx(truth[ordinal], abs=0.0006)
+
+
+@pytest.mark.parametrize("rotation", [90, 180, 270])
+def test_rotated_video_comes_upright_and_scaled(sample: Callable[..., Path], rotation: int) -> None:
+    path = sample("rotated", rotation=rotation)
+    info, options = describe(path), FrameOptions(fps=5, max_side=128)
+    (batch,) = plan_batches(info, options)
+    frames = sample_frames(path, info, batch, options, 1)
+    assert (frames.width, frames.height) == (192, 108)
+    assert {image.shape for image in frames.images} == {(72, 128, 3)}
+    assert [media.read_ordinal(image) for image in frames.images] == [5 * k for k in range(len(frames))]
+
+
+def test_a_frame_shown_through_several_samples_is_taken_once(tmp_path: Path) -> None:
+    path = media.write(tmp_path / "slides.mp4", frame_times=[0, 3.2, 3.6, 8.0, 8.5], audio=None)
+    found = sample_all(path, FrameOptions(fps=1))
+    assert [(index, round(time, 2)) for time, (index, _) in sorted(found.items())] == [(0, 0.0), (4, 3.6), (8, 8.0)]
+
+
+def test_late_video_begins_with_its_first_frame(sample: Callable[..., Path]) -> None:
+    found = sample_all(sample("late_video", start=1.5), FrameOptions(fps=1, batch_size=1))
+    numbers = [(index, round(time, 2), media.read_ordinal(image)) for time, (index, image) in sorted(found.items())]
+    assert numbers[:3] == [(0, 1.5, 0), (1, 2.0, 12), (2, 3.0, 37)]
+
+
+def test_plan_covers_the_video_without_overlap() -> None:
+    video = VideoStream(index=0, codec="h264", width=640, height=360, fps=Fraction(25), start=0, duration_s=10.01)
+    info = MediaInfo(container="mp4", bytes=1, duration_s=10.01, start_offset_s=0, video=video)
+    batches = plan_batches(info, FrameOptions(fps=1, batch_size=4))
+    assert [(b.index, b.first_frame, b.count, b.start) for b in batches] == [(0, 0, 4, 0), (1, 4, 4, 4), (2, 8, 3, 8)]
+    assert [a.end for a in batches[:-1]] == [b.start for b in batches[1:]]
+    assert plan_batches(info.model_copy(update={"video": None}), FrameOptions()) == []
+    still = info.model_copy(update={"video": video.model_copy(update={"duration_s": 0.0})})
+    assert [b.count for b in plan_batches(still, FrameOptions())] == [1]
+
+
+def test_batches_of_huge_frames_are_cut_to_fit_memory() -> None:
+    video = VideoStream(index=0, codec="h264", width=8192, height=8192, fps=Fraction(25), start=0, duration_s=60)
+    info = MediaInfo(container="mp4", bytes=1, duration_s=60, start_offset_s=0, video=video)
+    batches = plan_batches(info, FrameOptions(max_side=8192, batch_size=64))
+    assert max(b.count for b in batches) * 8192 * 8192 * 3 <= 2**30
+    assert sum(b.count for b in batches) == 60
+    week = info.model_copy(update={"video": video.model_copy(update={"duration_s": 7 * 86400.0})})
+    with pytest.raises(OptionError, match="raise frames.batch_size"):
+        plan_batches(week, FrameOptions(fps=60, batch_size=1))
+
+
+@pytest.mark.parametrize("name", ["fragmented.mp4", "open_gop.ts", "mpeg1.mpg"])
+def test_truncated_file_gives_what_came_before_the_damage(encoded: Callable[[str], Path], tmp_path: Path, name: str) -> None:
+    info, options = describe(encoded(name)), FrameOptions(fps=2, batch_size=4)
+    cut = tmp_path / name
+    cut.write_bytes(encoded(name).read_bytes()[: int(info.bytes * 0.6)])
+    batches = plan_batches(info, options)
+    times = [time for batch in batches for time in sample_frames(cut, info, batch, options, 1).times]
+    assert times == sorted(set(times))
+    assert 1.0 < max(times) < 5.0
+
+
+def test_media_of_which_nothing_decodes_is_corrupt(encoded: Callable[[str], Path], tmp_path: Path) -> None:
+    path, info = encoded("b_frames.mp4"), describe(encoded("b_frames.mp4"))
+    data = bytearray(path.read_bytes())
+    start = data.index(b"mdat") + 4
+    end = data.index(b"moov", start) - 4
+    data[start:end] = b"\x55" * (end - start)
+    bad = tmp_path / "bad.mp4"
+    bad.write_bytes(data)
+    batch = plan_batches(info, FrameOptions())[0]
+    with pytest.raises(CorruptMedia, match=r"bad\.mp4"):
+        sample_frames(bad, info, batch, FrameOptions(), 1)
+
+
+def test_decoding_stops_at_its_deadline(encoded: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    info = describe(encoded("b_frames.mp4"))
+    monkeypatch.setattr("tasks.core.frames.DECODE_SECONDS_BASE", -1000.0)
+    with pytest.raises(LimitExceeded, match="too long"):
+        sample_frames(encoded("b_frames.mp4"), info, plan_batches(info, FrameOptions())[0], FrameOptions(), 1)
+
+
+def test_playlists_and_missing_files_are_refused(tmp_path: Path) -> None:
+    playlist = tmp_path / "movie.mp4"
+    playlist.write_text("#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n/etc/passwd\n#EXT-X-ENDLIST\n")
+    with pytest.raises((ForbiddenFormat, CorruptMedia)):
+        open_media(playlist)
+    with pytest.raises(SourceNotFound):
+        open_media(tmp_path / "gone.mp4")
+
+
+def test_stored_batch_comes_back(tmp_path: Path) -> None:
+    rows = np.linspace(0, 255, 90, dtype=np.uint8)
+    images = [np.dstack([np.tile(rows[:, None], 160), np.full((90, 160), 40 * k, np.uint8), np.tile(rows[:, None], 160)])
+              for k in range(3)]  # fmt: skip
+    frames = Frames(images=images, times=[0.04, 1 / 3, 2.0], indexes=[4, 5, 9], width=1920, height=1080)
+    path = tmp_path / "frames.parquet"
+    save_frames(frames, path, FrameOptions(quality=95))
+    loaded = load_frames(path)
+    assert (loaded.times, loaded.indexes) == (frames.times, frames.indexes)
+    assert (loaded.width, loaded.height, len(loaded)) == (1920, 1080, 3)
+    for before, after in zip(frames.images, loaded.images, strict=True):
+        assert np.abs(before.astype(int) - after).mean() < 2
+    assert load_frame_times(path) == (frames.indexes, frames.times)
+    assert all(data.startswith(b"\xff\xd8") for data in load_encoded_frames(path))
+
+
+def test_empty_and_damaged_batches(tmp_path: Path) -> None:
+    path = tmp_path / "frames.parquet"
+    save_frames(Frames([], [], [], 64, 48), path, FrameOptions())
+    assert len(load_frames(path)) == 0
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(CorruptMedia, match="delete the artifact"):
+        load_frames(path)
+
+
+def test_real_video_is_sampled_exactly(shared_media: Path) -> None:
+    path = shared_media / "video" / "one-by-one-person-detection.mp4"
+    info, options = describe(path), FrameOptions(batch_size=64)
+    batches = plan_batches(info, options)
+    assert sum(batch.count for batch in batches) == 140
+    frames = sample_frames(path, info, batches[1], options, 2)
+    assert frames.times == [float(k) for k in range(64, 128)]
+    assert frames.indexes == list(range(64, 128))
+
+
+def test_batch_spec_is_frozen() -> None:
+    spec = FrameBatchSpec(index=0, start=0, end=1, first_frame=0, count=1)
+    with pytest.raises(ValueError, match="frozen"):
+        spec.count = 2  # type: ignore[misc]

@@ -1,0 +1,85 @@
+"""Flow runs as tests need them: with the bundled models, and with what each task run came to."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tasks.core.options import parse_options
+from tasks.core.schema import Result
+from tasks.results import read_result
+from tasks.store import Store, open_store
+
+BUNDLED = ("transcript.model=bundled", "detections.weights=bundled")
+
+
+@dataclass
+class Outcome:
+    report: dict[str, Any]
+    states: dict[str, Counter[str]]
+    """State names of the task runs, by task name: {"detect_objects": {"Cached": 2}}."""
+    result: Result | None
+
+    def bodies(self) -> Counter[str]:
+        """How often each stage's body ran."""
+        return Counter({name: n for name, states in self.states.items() if (n := states["Completed"])})
+
+
+class Runs:
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self.store: Store = open_store(root)
+
+    def analyze(self, source: object, *assignments: str, models: Iterable[str] = BUNDLED) -> Outcome:
+        """Runs the flow in this process and reads its task runs from the API."""
+        from flows.analyze_media import analyze_media
+
+        options = parse_options([*models, *assignments])
+        state = analyze_media(source=str(source), store=self.root, options=options, return_state=True)
+        report = state.result(_sync=True)
+        return Outcome(report, task_states(state.state_details.flow_run_id), self.result(report["media_id"]))
+
+    def result(self, media_id: str) -> Result | None:
+        found = read_result(self.store, media_id)
+        return found[0] if found else None
+
+    def manifests(self) -> dict[str, dict[str, Any]]:
+        """Every artifact's manifest, by its path."""
+        return manifests(Path(self.root))
+
+
+def manifests(store: Path) -> dict[str, dict[str, Any]]:
+    """Every artifact's manifest in a folder store, by its path."""
+    return {str(p.relative_to(store)): json.loads(p.read_text()) for p in store.glob("media/*/*/*/artifact.json")}
+
+
+def task_states(flow_run_id: Any, timeout_s: float = 20.0) -> dict[str, Counter[str]]:
+    """Final state names by task; waits until the server has heard of the end of every task run."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+
+    deadline = time.monotonic() + timeout_s
+    with get_client(sync_client=True) as client:
+        while True:
+            found = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id])))
+            open_runs = [run.name for run in found if run.state is None or not run.state.is_final()]
+            if not open_runs:
+                break
+            assert time.monotonic() < deadline, f"task runs never ended: {open_runs}"
+            time.sleep(0.2)
+    states: dict[str, Counter[str]] = {}
+    for run in found:
+        states.setdefault(run.task_key.split("-")[0], Counter())[run.state_name or ""] += 1
+    return states
+
+
+def comparable(result: Result) -> dict[str, Any]:
+    """A result without what differs between two runs of the same: times taken, cost, and the store's root."""
+    text = result.model_dump_json(by_alias=True, exclude={"timing", "cost", "created"})
+    root = result.artifacts["report"].split("/media/")[0]
+    return dict(json.loads(text.replace(root, "STORE")))

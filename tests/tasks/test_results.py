@@ -1,0 +1,100 @@
+"""result.json is committed once, views follow it, and bad sources are set aside."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from tasks import results
+from tasks.core.errors import CorruptMedia
+from tasks.core.options import AnalyzeOptions, parse_options
+from tasks.core.schema import Detections, MediaInfo, ModelInfo, Result, Transcript
+from tasks.store import Store, open_store
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return open_store(str(tmp_path / "store"))
+
+
+def _result(key: str = "k", source: str = "a.mp4") -> Result:
+    return Result(
+        media_id="m",
+        key=key,
+        source=source,
+        media=MediaInfo(container="mp4", bytes=1, duration_s=1.0, start_offset_s=0.0),
+        options={},
+        models={},
+        transcript=Transcript(),
+        clips=[],
+        detections=Detections(),
+        artifacts={},
+        timing={},
+        cost={"total": 0.0},
+        created=datetime.now(UTC),
+    )
+
+
+def test_an_equal_result_stays(store: Store) -> None:
+    first = results.commit_result(store, _result(source="first"))
+    again = results.commit_result(store, _result(source="second"))
+    assert again == first
+    found = results.read_result(store, "m")
+    assert found is not None
+    assert found[0].source == "first"
+
+
+def test_another_key_replaces_it_whole(store: Store) -> None:
+    results.commit_result(store, _result("old"))
+    results.commit_result(store, _result("new"))
+    found = results.read_result(store, "m")
+    assert found is not None
+    assert found[0].key == "new"
+    assert results.whole_result(store, "m", "old") is None
+    assert results.whole_result(store, "m", "new") == found[0]
+
+
+def test_concurrent_equal_commits_end_with_one(store: Store) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        committed = list(pool.map(lambda n: results.commit_result(store, _result(source=str(n))), range(8)))
+    assert len({result.source for result in committed}) == 1
+
+
+def test_a_result_that_misses_an_artifact_is_not_whole(store: Store) -> None:
+    missing = _result().model_copy(update={"artifacts": {"audio": store.uri("media/m/audio/" + "0" * 32)}})
+    results.commit_result(store, missing)
+    assert results.whole_result(store, "m", "k") is None
+
+
+def test_views_are_fresh_only_for_their_result(store: Store) -> None:
+    result = results.commit_result(store, _result())
+    assert not results.views_are_fresh(store, result)
+    store.write("media/m/report.html", b"page")
+    results.mark_views(store, result, ["media/m/report.html"])
+    assert results.views_are_fresh(store, result)
+    assert not results.views_are_fresh(store, _result("other"))
+    store.delete("media/m/report.html")
+    assert not results.views_are_fresh(store, result)
+
+
+def test_the_key_follows_content_options_and_models() -> None:
+    models = {"transcript": ModelInfo(name="a", digest="1")}
+    base = results.result_key("m", AnalyzeOptions(), models)
+    assert base == results.result_key("m", AnalyzeOptions(), models)
+    assert base != results.result_key("n", AnalyzeOptions(), models)
+    assert base != results.result_key("m", parse_options(["frames.fps=2"]), models)
+    assert base != results.result_key("m", AnalyzeOptions(), {})
+
+
+def test_quarantine_hides_secrets_and_is_released(store: Store) -> None:
+    record = results.quarantine(store, "https://user:pw@host/x.mp4?token=secret", None, CorruptMedia("bad", detail="tool said"))
+    found = store.read(f"quarantine/{record.media_id}.json")
+    assert found is not None
+    assert b"secret" not in found[0]
+    assert b"pw" not in found[0]
+    assert b"tool said" in found[0]
+    results.release(store, record.media_id)
+    assert store.read(f"quarantine/{record.media_id}.json") is None
