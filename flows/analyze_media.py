@@ -13,7 +13,7 @@ from prefect.states import Completed
 
 from flows import summary
 from flows.progress import Progress
-from flows.task_runner import ReelflowTaskRunner
+from flows.task_runner import ClusterTaskRunner
 from tasks import media, publish, speech, vision
 from tasks.core.errors import PermanentError
 from tasks.core.fetch import display_source
@@ -35,7 +35,7 @@ def _run_name() -> str:
     return f"analyze · {summary.label(flow_run.parameters.get('source', ''))}"
 
 
-@flow(name="analyze-media", flow_run_name=_run_name, task_runner=ReelflowTaskRunner(), validate_parameters=True)
+@flow(name="analyze-media", flow_run_name=_run_name, task_runner=ClusterTaskRunner(), validate_parameters=True)
 def analyze_media(source: str, store: str | None = None, options: AnalyzeOptions = AnalyzeOptions()) -> Any:  # noqa: B008
     """Turns one video or audio file into a transcript, detections and a report.
 

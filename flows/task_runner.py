@@ -1,183 +1,33 @@
-"""Prefect tasks on Dask: the tag `gpu` becomes a resource, and a lost worker becomes a retry.
-
-The only place that knows about Dask resources. Every task asks for one unit of `GPU` (tag `gpu`) or of `CPU`, so that
-CPU work does not land on GPU workers and the other way round.
-"""
+"""The task runner of every flow: cheap to import, Dask comes with the first run."""
 
 from __future__ import annotations
 
-import time
-import uuid
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NoReturn
 
-from distributed import Client
-from distributed.client import FutureCancelledError
-from distributed.comm import CommClosedError
-from distributed.scheduler import KilledWorker
 from prefect import Task
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.objects import State
-from prefect.context import serialize_context
-from prefect.exceptions import ObjectNotFound
 from prefect.futures import PrefectFuture
-from prefect.states import Crashed
-from prefect.utilities.collections import visit_collection
-from prefect.utilities.engine import collect_task_run_inputs_sync
-from prefect_dask import DaskTaskRunner
-from prefect_dask.task_runners import PrefectDaskFuture
-
-from flows.local_cluster import local_scheduler
-from tasks import worker
-from tasks.core.errors import NoWorker, WorkerLost
-from tasks.settings import settings
-
-GPU_TAG = "gpu"
-RESUBMISSIONS = 2
-"""How often a task whose worker was lost is submitted again, after Dask itself has given up on it."""
-
-_LOST = (KilledWorker, FutureCancelledError, CommClosedError)
+from prefect.task_runners import TaskRunner
 
 
-class ReelflowFuture(PrefectDaskFuture[Any]):
-    """A task on the cluster that survives the loss of its worker.
+class ClusterTaskRunner(TaskRunner[PrefectFuture[Any]]):
+    """Stands in a flow's declaration for the runner that each of its runs gets: see flows/dask_runner.py.
 
-    A task run whose worker died is marked Crashed (Dask alone would leave it Running for ever) and submitted again, its
-    lost inputs first. When that fails too, `result` raises WorkerLost.
+    Importing Dask takes as long as half of Prefect, and a flow that is only declared, deployed or scheduled needs none.
     """
 
-    def __init__(self, runner: ReelflowTaskRunner, task: Task[..., Any], parameters: dict[str, Any]) -> None:
-        self._runner = runner
-        self._task = task
-        self._parameters = parameters
-        self._resubmissions = 0
-        task_run_id = uuid.uuid4()
-        super().__init__(task_run_id, runner.place(task, parameters, task_run_id))
+    def duplicate(self) -> TaskRunner[Any]:
+        """The runner of one flow run."""
+        from flows.dask_runner import DaskClusterTaskRunner
 
-    def wait(self, timeout: float | None = None) -> None:
-        if self._final_state is None:
-            try:
-                self._final_state = self._settle(timeout)
-            except TimeoutError:
-                return
+        return DaskClusterTaskRunner()
 
-    def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> Any:
-        if self._final_state is None:
-            self._final_state = self._settle(timeout)
-        if not self._final_state.is_final():
-            for upstream in self._upstreams():
-                upstream.result(timeout)
-        return self._final_state.result(raise_on_failure=raise_on_failure, _sync=True)
-
-    def _settle(self, timeout: float | None) -> State[Any]:
-        while True:
-            try:
-                return self._wrapped_future.result(timeout=timeout)
-            except _LOST as error:
-                self._recover(error, timeout)
-
-    def _recover(self, error: BaseException, timeout: float | None) -> None:
-        for upstream in self._upstreams():
-            upstream.wait(timeout)
-        message = f"The Dask worker of task {self._task.name!r} was lost ({type(error).__name__})"
-        _mark_crashed(self.task_run_id, message)
-        if self._resubmissions >= RESUBMISSIONS:
-            raise WorkerLost(
-                f"{message} {RESUBMISSIONS + 1} times, so it is given up. Look for memory shortage on the worker's host "
-                "(dmesg, container limits); fewer workers (REELFLOW_WORKERS) or a smaller model need less."
-            ) from error
-        self._resubmissions += 1
-        self._task_run_id = uuid.uuid4()
-        self._wrapped_future = self._runner.place(self._task, self._parameters, self._task_run_id)
-
-    def _upstreams(self) -> list[ReelflowFuture]:
-        found: list[ReelflowFuture] = []
-        visit_collection(self._parameters, lambda x: found.append(x) if isinstance(x, ReelflowFuture) else x)
-        return found
-
-
-class ReelflowTaskRunner(DaskTaskRunner):
-    """Runs tasks on the cluster at REELFLOW_DASK_ADDRESS, or on a local one that all flow runs of the process share."""
-
-    _offered: frozenset[str] = frozenset()
-
-    def duplicate(self) -> ReelflowTaskRunner:
-        return type(self)()
-
-    @property
-    def client(self) -> Client:
-        """The connection to the scheduler, made at the first submission."""
-        if self._client is None:
-            address = settings().dask_address or local_scheduler()
-            try:
-                client = Client(address, set_as_default=False, timeout=10)
-            except (OSError, TimeoutError) as error:
-                raise NoWorker(
-                    f"No Dask scheduler answers at {address}. Start one with `dask scheduler`, or unset REELFLOW_DASK_ADDRESS "
-                    "to use a local cluster."
-                ) from error
-            self._client = self._exit_stack.enter_context(client)
-        return self._client
-
-    def submit(  # type: ignore[override]
+    def submit(
         self,
         task: Task[..., Any],
         parameters: dict[str, Any],
         wait_for: Iterable[PrefectFuture[Any]] | None = None,
         dependencies: dict[str, set[Any]] | None = None,
-    ) -> ReelflowFuture:
-        return ReelflowFuture(self, task, parameters)
-
-    def place(self, task: Task[..., Any], parameters: dict[str, Any], task_run_id: uuid.UUID) -> Any:
-        """Hands one task run to the scheduler, on a worker that offers its resource; returns Dask's future."""
-        resource = "GPU" if GPU_TAG in task.tags else "CPU"
-        self._require(resource)
-        inputs = {name: collect_task_run_inputs_sync(value) for name, value in parameters.items()}
-        context = serialize_context(
-            asset_ctx_kwargs={
-                "task": task,
-                "task_run_id": task_run_id,
-                "task_inputs": inputs,
-                "copy_to_child_ctx": True,
-            }
-        )
-        return self.client.submit(
-            worker.run,
-            time.time(),
-            task=task,
-            task_run_id=task_run_id,
-            parameters=self._optimize_futures(parameters),
-            wait_for=None,
-            dependencies=inputs,
-            context=context,
-            key=f"{task.name}-{task_run_id}",
-            resources={resource: 1},
-            pure=False,
-        )
-
-    def _require(self, resource: str) -> None:
-        """Raises NoWorker when no worker offers the resource: Dask would wait for one for ever."""
-        if resource in self._offered:
-            return
-        deadline = time.monotonic() + settings().worker_wait_s
-        while True:
-            workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
-            self._offered = frozenset(name for w in workers for name, amount in w["resources"].items() if amount >= 1)
-            if resource in self._offered:
-                return
-            if time.monotonic() > deadline:
-                break
-            time.sleep(0.2)
-        address = self.client.scheduler.address
-        raise NoWorker(
-            f"No Dask worker at {address} offers the resource {resource} ({len(workers)} workers are there). Start one: "
-            f"dask worker {address} --nthreads 1 --resources {resource}=1 --preload tasks.preload"
-        )
-
-
-def _mark_crashed(task_run_id: uuid.UUID, message: str) -> None:
-    client = get_client(sync_client=True)
-    try:
-        client.set_task_run_state(task_run_id, Crashed(message=message), force=True)
-    except ObjectNotFound:
-        return  # it never started, so the server has not heard of it
+    ) -> NoReturn:
+        """Never called: flows submit to the duplicate."""
+        raise RuntimeError("Tasks are submitted to the runner of a flow run; call the flow.")

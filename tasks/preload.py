@@ -1,27 +1,31 @@
-"""Dask worker preload (`dask worker --preload tasks.preload`): threads set, model libraries imported before the first task."""
+"""Dask worker preload (`dask worker --preload tasks.preload`): what the first task would wait for is imported before it.
+
+Imports happen before the worker takes tasks, not beside them: two threads that import Prefect or numba at once can
+leave half-made modules behind.
+"""
 
 from __future__ import annotations
 
 import importlib
-import threading
 from typing import Any
 
 from tasks.threads import threads_per_task
 
-WARM_MODULES = ("tasks.core.models.whisper", "tasks.core.models.yolo")
+EVERY_WORKER = ("tasks.worker", "tasks.media", "tasks.publish", "tasks.views", "av", "soundfile")
+GPU_WORKER = ("tasks.core.models.whisper", "ultralytics.nn.tasks")
 
 
 def dask_setup(worker: Any) -> None:
-    """Called by Dask when a worker starts. Imports run beside the first tasks; a GPU task waits for what it needs."""
-    names = ["tasks.media", "prefect.task_engine"]
-    if "GPU" in worker.state.total_resources:
-        names += WARM_MODULES
-    threading.Thread(target=_warm, args=(names,), name="reelflow-warm", daemon=True).start()
-
-
-def _warm(names: list[str]) -> None:
+    """Called by Dask when a worker starts."""
     import cv2
 
+    from tasks.core.models.yolo import import_ultralytics
+    from tasks.settings import settings
+
     cv2.setNumThreads(threads_per_task())
+    names = list(EVERY_WORKER)
+    if "GPU" in worker.state.total_resources:
+        import_ultralytics(settings().cache)
+        names += GPU_WORKER
     for name in names:
         importlib.import_module(name)

@@ -29,7 +29,6 @@ from tasks.settings import settings
 from tasks.speech import CLIPS, LANGUAGE, TRANSCRIPT
 from tasks.stage import RETRY, Meter
 from tasks.store import Store, open_store
-from tasks.views import write_views
 from tasks.vision import DETECTIONS
 
 BUNDLED_NOTICE = (
@@ -49,6 +48,8 @@ def publish_result(
     notices: list[str],
 ) -> str:
     """Commits result.json in one conditional write, then makes its views; returns the result's URI."""
+    from tasks.views import write_views
+
     meter = Meter()
     store = open_store(media.store)
     found = assemble_result(store, media, info, options, models, findings, timing, notices, meter)

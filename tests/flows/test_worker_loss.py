@@ -71,11 +71,11 @@ def test_a_killed_worker_changes_nothing(task: str, undisturbed: Any, runs: Runs
 def test_a_task_that_kills_every_worker_fails_with_a_message(engine: None) -> None:
     from prefect import flow
 
-    from flows.task_runner import ReelflowTaskRunner
+    from flows.task_runner import ClusterTaskRunner
     from tasks.core.errors import WorkerLost
     from tests.flows.deadly import die, echo
 
-    @flow(task_runner=ReelflowTaskRunner())
+    @flow(task_runner=ClusterTaskRunner())
     def deadly() -> Any:
         return echo.submit(die.submit()).result()
 

@@ -108,11 +108,9 @@ def resolve_yolo(
     if (path := _explicit(name)) is not None:
         return _weights(path)
     stem = name.removesuffix(".pt")
-    matching = sorted(
-        (path.stem != stem, len(path.stem), path) for path in _files(folders) if _begins(path.stem, stem)
-    )
+    matching = [path for path in _files(folders) if _begins(path.stem, stem)]
     if matching:
-        return _weights(matching[0][2])
+        return _weights(min(matching, key=lambda path: path.stem != stem))
     if download:
         return fetch_weights(f"{stem}.pt", models_dir)
     raise _not_found(f"{stem}.pt", folders, f"{stem}.pt")

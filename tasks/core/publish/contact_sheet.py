@@ -103,7 +103,7 @@ def audio_sheet(peaks: Sequence[float], duration_s: float, speech: Sequence[Inte
 def _tile(
     frame: Image8, found: FrameDetections, source: tuple[int, int], size: tuple[int, int], colors: dict[str, str]
 ) -> Image.Image:
-    tile = Image.fromarray(np.ascontiguousarray(frame[..., :])).resize(size, Image.Resampling.LANCZOS)
+    tile = Image.fromarray(np.ascontiguousarray(frame[..., ::-1])).resize(size, Image.Resampling.LANCZOS)
     draw = ImageDraw.Draw(tile)
     surest = sorted(found.boxes, key=lambda box: -box.confidence)
     edges = [_edges(box.xyxy, source, size) for box in surest]

@@ -55,6 +55,7 @@ def report(
     named = [name for name, _ in sorted(result.detections.classes.items(), key=lambda item: (-item[1], item[0]))]
     colors = class_colors(named)
     duration = result.media.duration_s
+    counts = timeline.count_boxes(result.detections)
     spoken = [Interval(start=s.start, end=max(s.start, s.end)) for s in result.transcript.segments]
     return _template().render(
         result=result,
@@ -71,8 +72,8 @@ def report(
         ticks=timeline.ticks(duration),
         speech=timeline.spans(spoken, duration),
         wave=timeline.wave(peaks),
-        lanes=[(name, colors[name], timeline.density(result.detections, name, duration)) for name in named[:_LANES]],
-        chart=timeline.chart(result.detections, named[:_SERIES], duration),
+        lanes=[(name, colors[name], timeline.density(counts, name, duration)) for name in named[:_LANES]],
+        chart=timeline.chart(counts, named[:_SERIES], duration),
         colors={**colors, "other": "#8a8f98"} if len(named) > _SERIES else colors,
         classes=_classes(result.detections, named),
         stages=_stages(result),
@@ -158,8 +159,11 @@ def _classes(detections: Detections, named: list[str]) -> list[dict[str, Any]]:
     """Per class, in the order of `named`: boxes, frames, most in one frame, mean confidence, time of the first."""
     seen: dict[str, list[tuple[float, list[float]]]] = {name: [] for name in named}
     for frame in detections.frames:
-        for name in {box.class_ for box in frame.boxes} & seen.keys():
-            seen[name].append((frame.time, [box.confidence for box in frame.boxes if box.class_ == name]))
+        here: dict[str, list[float]] = {}
+        for box in frame.boxes:
+            here.setdefault(box.class_, []).append(box.confidence)
+        for name in here.keys() & seen.keys():
+            seen[name].append((frame.time, here[name]))
     return [
         {
             "name": name,

@@ -13,6 +13,9 @@ from tasks.core.schema import Detections, Interval
 
 _STEPS: Final = (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)
 
+Counts = list[tuple[float, Counter[str]]]
+"""Of each sampled frame its time and how often each class is in it."""
+
 
 @dataclass(frozen=True)
 class Bar:
@@ -43,6 +46,11 @@ class Chart:
     """Horizontal grid lines: percent from the top, and value."""
 
 
+def count_boxes(detections: Detections) -> Counts:
+    """Boxes of each class in each sampled frame."""
+    return [(frame.time, Counter(box.class_ for box in frame.boxes)) for frame in detections.frames]
+
+
 def ticks(duration_s: float, most: int = 8) -> list[Tick]:
     """Round times over the media, at most `most`, none so late that its label would leave the track."""
     step = next((step for step in _STEPS if duration_s / step <= most), math.ceil(duration_s / most / 3600) * 3600)
@@ -60,26 +68,24 @@ def spans(intervals: Iterable[Interval], duration_s: float) -> list[Bar]:
     return bars
 
 
-def density(detections: Detections, name: str, duration_s: float, bins: int = 240) -> list[Bar]:
+def density(counts: Counts, name: str, duration_s: float, bins: int = 240) -> list[Bar]:
     """Where a class is seen: bars weighted by the mean count per frame, relative to the busiest stretch."""
-    edges = _edges(detections, duration_s, bins)
-    tallies = _tallies(detections)
-    counts = [_mean(tallies, frames, [name]) for _, _, frames in edges]
-    most = max(counts, default=0.0)
+    edges = _edges(counts, duration_s, bins)
+    means = [_mean(counts, frames, [name]) for _, _, frames in edges]
+    most = max(means, default=0.0)
     return [
-        Bar(x, width, weight=round(0.25 + 0.75 * count / most, 3))
-        for (x, width, _), count in zip(edges, counts, strict=True)
-        if count > 0
+        Bar(x, width, weight=round(0.25 + 0.75 * mean / most, 3))
+        for (x, width, _), mean in zip(edges, means, strict=True)
+        if mean > 0
     ]
 
 
-def chart(detections: Detections, names: Sequence[str], duration_s: float, bins: int = 120) -> Chart:
+def chart(counts: Counts, names: Sequence[str], duration_s: float, bins: int = 120) -> Chart:
     """Mean boxes per frame over time, stacked: `names` each for itself, all other classes as `other`."""
-    edges = _edges(detections, duration_s, bins)
-    others = [name for name in detections.classes if name not in names]
+    edges = _edges(counts, duration_s, bins)
+    others = sorted({name for _, tally in counts for name in tally} - set(names))
     groups = [(name, [name]) for name in names] + ([("other", others)] if others else [])
-    tallies = _tallies(detections)
-    values = {label: [_mean(tallies, frames, members) for _, _, frames in edges] for label, members in groups}
+    values = {label: [_mean(counts, frames, members) for _, _, frames in edges] for label, members in groups}
     tallest = max((sum(column) for column in zip(*values.values(), strict=True)), default=0.0)
     step = _round_step(tallest)
     top = max(step, math.ceil(tallest / step - 1e-9) * step)
@@ -109,18 +115,18 @@ def wave(levels: Sequence[float], count: int = 600) -> str:
     return "".join(f"M{at + 0.5:g} {50 - half:.1f}V{50 + half:.1f}" for at, half in enumerate(halves))
 
 
-def _edges(detections: Detections, duration_s: float, bins: int) -> list[tuple[float, float, list[int]]]:
+def _edges(counts: Counts, duration_s: float, bins: int) -> list[tuple[float, float, list[int]]]:
     """(x, width, positions of frames) of each stretch with frames: one per frame, or `bins` where there are more."""
-    frames = detections.frames
-    if not frames:
+    if not counts:
         return []
-    span = max(duration_s, frames[-1].time, 1e-9)
-    if len(frames) > bins:
+    times = [time for time, _ in counts]
+    span = max(duration_s, times[-1], 1e-9)
+    if len(times) > bins:
         found: dict[int, list[int]] = {}
-        for at, frame in enumerate(frames):
-            found.setdefault(min(int(frame.time / span * bins), bins - 1), []).append(at)
+        for at, time in enumerate(times):
+            found.setdefault(min(int(time / span * bins), bins - 1), []).append(at)
         return [(round(100 * place / bins, 3), round(100 / bins, 3), members) for place, members in found.items()]
-    starts = [100 * frame.time / span for frame in frames]
+    starts = [100 * time / span for time in times]
     usual = sorted(b - a for a, b in zip(starts, [*starts[1:], 100.0], strict=True))[len(starts) // 2]
     ends = [min(following, start + 2 * usual) for start, following in zip(starts, [*starts[1:], 100.0], strict=True)]
     return [
@@ -129,12 +135,8 @@ def _edges(detections: Detections, duration_s: float, bins: int) -> list[tuple[f
     ]
 
 
-def _tallies(detections: Detections) -> list[Counter[str]]:
-    return [Counter(box.class_ for box in frame.boxes) for frame in detections.frames]
-
-
-def _mean(tallies: list[Counter[str]], frames: list[int], names: Sequence[str]) -> float:
-    return sum(tallies[at][name] for at in frames for name in names) / len(frames)
+def _mean(counts: Counts, frames: list[int], names: Sequence[str]) -> float:
+    return sum(counts[at][1].get(name, 0) for at in frames for name in names) / len(frames)
 
 
 def _round_step(tallest: float) -> int:

@@ -1,6 +1,6 @@
 import pytest
 
-from tasks.core.publish.timeline import chart, density, spans, ticks, wave
+from tasks.core.publish.timeline import chart, count_boxes, density, spans, ticks, wave
 from tasks.core.schema import Box, Detections, FrameDetections, Interval
 from tests.core.publish.results import empty, result
 
@@ -27,16 +27,16 @@ def test_spans_are_percent_and_never_invisible() -> None:
 
 
 def test_density_shows_a_class_only_where_it_is() -> None:
-    detections = result().detections
-    bars = density(detections, "car", 4.0)
+    counts = count_boxes(result().detections)
+    bars = density(counts, "car", 4.0)
     assert [bar.x for bar in bars] == [0, 25, 75]
     assert [bar.weight for bar in bars] == [0.625, 0.625, 1.0]
-    assert [bar.x for bar in density(detections, "person", 4.0)] == [25]
-    assert density(empty().detections, "car", 0.0) == []
+    assert [bar.x for bar in density(counts, "person", 4.0)] == [25]
+    assert density(count_boxes(empty().detections), "car", 0.0) == []
 
 
 def test_chart_stacks_means_and_gathers_the_rest() -> None:
-    made = chart(result().detections, ["car"], 4.0)
+    made = chart(count_boxes(result().detections), ["car"], 4.0)
     (name, cars), (other, rest) = made.series
     assert (name, other, made.top) == ("car", "other", 2)
     assert [bar.height for bar in cars] == [50, 50, 100]
@@ -45,16 +45,16 @@ def test_chart_stacks_means_and_gathers_the_rest() -> None:
 
 
 def test_many_frames_are_gathered_in_bins() -> None:
-    detections = many(3000)
-    made = chart(detections, ["car"], 3000.0, bins=100)
+    counts = count_boxes(many(3000))
+    made = chart(counts, ["car"], 3000.0, bins=100)
     [(_, bars)] = made.series
     assert len(bars) == 100
     assert all(bar.height == pytest.approx(100 / made.top, abs=4) for bar in bars)
-    assert max(bar.x + bar.width for bar in density(detections, "car", 3000.0)) <= 100.01
+    assert max(bar.x + bar.width for bar in density(counts, "car", 3000.0)) <= 100.01
 
 
 def test_nothing_found_is_an_empty_chart() -> None:
-    made = chart(empty().detections, [], 0.0)
+    made = chart(count_boxes(empty().detections), [], 0.0)
     assert made.series == []
     assert made.top == 1
 

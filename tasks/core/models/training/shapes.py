@@ -14,8 +14,8 @@ from tasks.core.models.training.drawing import BACKGROUNDS, CLASSES, PALETTE, Sh
 IMAGE_SIZE = 320
 """Pixels, width and height of a training image and the image size that the weights are meant for."""
 
-SPLITS = {"train": 1200, "val": 120, "test": 300}
-EPOCHS = 18
+SPLITS = {"train": 960, "val": 80, "test": 300}
+EPOCHS = 14
 BATCH = 16
 LEARNING_RATE = 3e-3
 SCALE = (0.33, 0.125, 1024)
@@ -138,9 +138,9 @@ def train_shapes(work: Path, target: Path, seed: int, epochs: int = EPOCHS) -> d
     model = YOLO(str(_write_architecture(work)), task="detect")
     model.train(
         data=str(data), epochs=epochs, batch=BATCH, imgsz=IMAGE_SIZE, optimizer="AdamW", lr0=LEARNING_RATE, lrf=0.02,
-        warmup_epochs=1.0, seed=seed, deterministic=True, device="cpu", workers=0, plots=False, val=True, cache="ram",
+        warmup_epochs=1.0, seed=seed, deterministic=True, device="cpu", workers=0, plots=False, val=True,
         project=str(work / "runs"), name="shapes", exist_ok=True, pretrained=False, verbose=False,
-        mosaic=0.5, close_mosaic=4, degrees=0.0, translate=0.1, scale=0.4, fliplr=0.5, flipud=0.5, erasing=0.0,
+        mosaic=0.5, close_mosaic=3, degrees=0.0, translate=0.1, scale=0.4, fliplr=0.5, flipud=0.5, erasing=0.0,
     )
     _export(work / "runs" / "shapes" / "weights" / "best.pt", target)
     figures = measure_shapes(target, data, work)
