@@ -1,7 +1,7 @@
 """The whole pipeline against a plain script that does the same with the same models, one clip and one frame at a time.
 
-Two sources: a video (objects at 1 frame/s) and a recording with speech. Each side runs cold (a fresh process, its imports
-and start-up included) and warm (everything loaded). The script decodes every frame and calls `YOLO.predict` and
+Two sources: a video (objects at 1 frame/s) and a recording with speech. Each side runs cold (a fresh process, its
+imports and start-up included) and warm (everything loaded). The script decodes every frame and calls `YOLO.predict` and
 `whisper.transcribe` as their READMEs show. Both sides must have found the same before a time is printed.
 """
 
@@ -54,7 +54,9 @@ def main(argv: Sequence[str]) -> None:
         )
     for row in rows:
         if "stages" in row:
-            print(f"\n{row['source']}, {row['start']}: " + ", ".join(f"{k} {v:.2f} s" for k, v in row["stages"].items()))
+            print(
+                f"\n{row['source']}, {row['start']}: " + ", ".join(f"{k} {v:.2f} s" for k, v in row["stages"].items())
+            )
 
 
 OPTIONS = {
@@ -141,8 +143,22 @@ def script_speech(source: str) -> dict[str, Any]:
     model.eval()
     whisper.transcribe(model, np.zeros(16000, np.float32), fp16=False)
     started = time.perf_counter()
-    command = [get_ffmpeg_exe(), "-nostdin", "-loglevel", "error", "-i", source, "-ac", "1", "-ar", "16000", "-f", "s16le", "-"]
-    raw = subprocess.run(command, capture_output=True, check=True).stdout  # noqa: S603
+    command = [
+        get_ffmpeg_exe(),
+        "-nostdin",
+        "-loglevel",
+        "error",
+        "-i",
+        source,
+        "-ac",
+        "1",
+        "-ar",
+        "16000",
+        "-f",
+        "s16le",
+        "-",
+    ]
+    raw = subprocess.run(command, capture_output=True, check=True).stdout
     samples = np.frombuffer(raw, np.int16).astype(np.float32) / 32768.0
     said = []
     for interval in segment_speech(samples, SegmentOptions()):
@@ -157,7 +173,7 @@ SCRIPTS = {"video": script_video, "speech": script_speech}
 def _cold_script(kind: str, source: str) -> tuple[dict[str, Any], float]:
     started = time.perf_counter()
     command = [sys.executable, "-m", "benchmarks", "pipeline", "--script", kind, source]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(done.stdout.strip().splitlines()[-1]), time.perf_counter() - started
 
 
@@ -166,7 +182,7 @@ def _cold_pipeline(kind: str, source: str) -> tuple[Any, float]:
         command = [sys.executable, "-m", "flows", "analyze", source, "--store", store, "--json"]
         command += [word for option in OPTIONS[kind] for word in ("--set", option)]
         started = time.perf_counter()
-        done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
         seconds = time.perf_counter() - started
         return _found(kind, store, json.loads(done.stdout)["media_id"]), seconds
 

@@ -77,9 +77,9 @@ def measure(engine: str, media: Path) -> dict[str, Any]:
     boundaries = max(abs(known[0].start - KNOWN_SPEECH[0]), abs(known[-1].end - KNOWN_SPEECH[1])) if known else None
     long = np.resize(sources[1][0], SPEED_S * SAMPLE_RATE)
     segment_speech(long[: 10 * SAMPLE_RATE], options)
-    started = time.perf_counter()
+    started, started_cpu = time.perf_counter(), time.process_time()
     first = segment_speech(long, options)
-    elapsed = time.perf_counter() - started
+    elapsed, elapsed_cpu = time.perf_counter() - started, time.process_time() - started_cpu
     if first != segment_speech(long, options):
         raise AssertionError(f"{engine}: two runs over the same audio differ")
     return {
@@ -88,6 +88,7 @@ def measure(engine: str, media: Path) -> dict[str, Any]:
         "mean_f1": float(np.mean([scores[condition]["f1"] for condition in CONDITIONS])),
         "boundaries_s": boundaries,
         "real_time_factor": elapsed / SPEED_S,
+        "cpu_factor": elapsed_cpu / SPEED_S,
     }
 
 
@@ -151,12 +152,13 @@ def read_audio(path: Path) -> Audio:
 def table(rows: list[dict[str, Any]]) -> str:
     """Markdown: one line per engine, precision / recall / F1 in each condition."""
     conditions = list(rows[0]["scores"])
-    head = ["engine (P / R / F1)", *conditions, "mean F1", "boundaries", "real-time factor"]
+    head = ["engine (P / R / F1)", *conditions, "mean F1", "boundaries", "real-time factor", "CPU s per audio s"]
     body = [head, ["---"] * len(head)]
     for row in rows:
         scores = [" / ".join(f"{value:.3f}" for value in row["scores"][condition].values()) for condition in conditions]
         boundaries = "no speech" if row["boundaries_s"] is None else f"{row['boundaries_s']:.2f} s"
-        body.append([row["engine"], *scores, f"{row['mean_f1']:.3f}", boundaries, f"{row['real_time_factor']:.4f}"])
+        speeds = [f"{row['real_time_factor']:.4f}", f"{row['cpu_factor']:.4f}"]
+        body.append([row["engine"], *scores, f"{row['mean_f1']:.3f}", boundaries, *speeds])
     return "".join("| " + " | ".join(cells) + " |\n" for cells in body)
 
 

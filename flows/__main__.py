@@ -19,13 +19,16 @@ app = typer.Typer(
     help="Turn recordings into transcripts, detections and reports. "
     "Start with [bold]python -m flows demo[/bold], then [bold]python -m flows analyze FILE[/bold].",
 )
-models_app = typer.Typer(invoke_without_command=True, help="List model weights, where they are and their digests; fetch more.")
+models_app = typer.Typer(
+    invoke_without_command=True, help="List model weights, where they are and their digests; fetch more."
+)
 app.add_typer(models_app, name="models")
 
 EXIT_FAILED, EXIT_USAGE, EXIT_QUARANTINED = 1, 2, 3
 
 Store = Annotated[
-    str | None, typer.Option("--store", metavar="URI", help="Folder, file:///... or s3://bucket/prefix; default REELFLOW_STORE")
+    str | None,
+    typer.Option("--store", metavar="URI", help="Folder, file:///... or s3://bucket/prefix; default REELFLOW_STORE"),
 ]
 Assignments = Annotated[
     list[str] | None,
@@ -46,12 +49,16 @@ def demo(store: Store = None, json_lines: AsJson = False) -> None:
         "detections.weights=bundled",
         *bundled.SAMPLE_OPTIONS,
     ]
-    raise typer.Exit(_finish(analyze_sources([str(bundled.SAMPLE_CLIP)], store, options, quiet=json_lines), store, json_lines))
+    raise typer.Exit(
+        _finish(analyze_sources([str(bundled.SAMPLE_CLIP)], store, options, quiet=json_lines), store, json_lines)
+    )
 
 
 @app.command()
 def analyze(
-    sources: Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Path, file:///, s3://bucket/key or https://")],
+    sources: Annotated[
+        list[str], typer.Argument(metavar="SOURCE...", help="Path, file:///, s3://bucket/key or https://")
+    ],
     store: Store = None,
     assignments: Assignments = None,
     json_lines: AsJson = False,

@@ -79,7 +79,11 @@ def _near(task: Any, *arguments: Any) -> Any:
 
 
 def _analyze(
-    found: MediaRef, options: AnalyzeOptions, models: dict[str, ModelInfo], notices: list[str], timing: dict[str, StageTiming]
+    found: MediaRef,
+    options: AnalyzeOptions,
+    models: dict[str, ModelInfo],
+    notices: list[str],
+    timing: dict[str, StageTiming],
 ) -> None:
     progress = Progress(f"Analysing {found.name}")
     meter = Meter()
@@ -108,7 +112,8 @@ def _analyze(
         language = [speech.detect_language.submit(found, audio, first, models["transcript"], options.transcript)]
     spoken = language[0] if language else None
     said = [
-        speech.transcribe.submit(found, audio, batch, spoken, models["transcript"], options.transcript) for batch in windows
+        speech.transcribe.submit(found, audio, batch, spoken, models["transcript"], options.transcript)
+        for batch in windows
     ]
     for stage, futures in (("clips", clips), ("language", language), ("transcript", said)):
         progress.expect(stage, len(futures))

@@ -45,11 +45,14 @@ def _bars(name: str) -> Iterator[Any]:
         counts: dict[str, tuple[int, int]] = {}
 
         def heard(stage: str, done: int, expected: int) -> None:
-            row = rows.setdefault(stage, bars.add_task(f"  {stage}", total=expected) if stage not in rows else rows.get(stage))
-            bars.update(row, completed=done, total=expected, visible=expected > 0)
+            if stage not in rows:
+                rows[stage] = bars.add_task(f"  {stage}")
+            bars.update(rows[stage], completed=done, total=expected, visible=expected > 0)
             counts[stage] = (done, expected)
             bars.update(
-                whole, completed=sum(done for done, _ in counts.values()), total=sum(total for _, total in counts.values())
+                whole,
+                completed=sum(done for done, _ in counts.values()),
+                total=sum(total for _, total in counts.values()),
             )
 
         yield heard
@@ -88,7 +91,9 @@ def show_report(report: AnalyzeReport, result: Result | None) -> None:
     if result.notice:
         say(f"  note      {result.notice}", style="yellow")
     media = result.media
-    picture = f", {media.video.width}x{media.video.height}, {float(media.video.fps):.2f} frames/s" if media.video else ""
+    picture = (
+        f", {media.video.width}x{media.video.height}, {float(media.video.fps):.2f} frames/s" if media.video else ""
+    )
     say(f"  media     {media.duration_s:.1f} s{picture}, {'audio' if media.audio else 'no audio'}")
     for segment in result.transcript.segments[:20]:
         say(f"  {segment.start:7.2f} s  {_one_line(segment.text)}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 from distributed import Client
 from distributed.client import FutureCancelledError
@@ -67,12 +67,12 @@ class ReelflowFuture(PrefectDaskFuture[Any]):
         if not self._final_state.is_final():
             for upstream in self._upstreams():
                 upstream.result(timeout)
-        return self._final_state.result(raise_on_failure=raise_on_failure, _sync=True)
+        return cast(Any, self._final_state).result(raise_on_failure=raise_on_failure, _sync=True)
 
     def _settle(self, timeout: float | None) -> State[Any]:
         while True:
             try:
-                return self._wrapped_future.result(timeout=timeout)
+                return cast("State[Any]", self._wrapped_future.result(timeout=timeout))
             except _LOST as error:
                 self._recover(error, timeout)
 
@@ -83,7 +83,7 @@ class ReelflowFuture(PrefectDaskFuture[Any]):
         _mark_crashed(self.task_run_id, message)
         if self._resubmissions >= RESUBMISSIONS:
             raise WorkerLost(
-                f"{message} {RESUBMISSIONS + 1} times, so it is given up. Look for memory shortage on the worker's host "
+                f"{message} {RESUBMISSIONS + 1} times, so it is given up. Look for memory shortage on its host "
                 "(dmesg, container limits); fewer workers (REELFLOW_WORKERS) or a smaller model need less."
             ) from error
         self._resubmissions += 1
@@ -105,7 +105,7 @@ class DaskClusterTaskRunner(DaskTaskRunner):
         return type(self)()
 
     @property
-    def client(self) -> Client:
+    def client(self) -> Client:  # type: ignore[override] # a plain client: `place` does what Prefect's own would
         """The connection to the scheduler, made at the first submission."""
         if self._client is None:
             address = settings().dask_address or local_scheduler()
@@ -113,8 +113,8 @@ class DaskClusterTaskRunner(DaskTaskRunner):
                 client = Client(address, set_as_default=False, timeout=10)
             except (OSError, TimeoutError) as error:
                 raise NoWorker(
-                    f"No Dask scheduler answers at {address}. Start one with `dask scheduler`, or unset REELFLOW_DASK_ADDRESS "
-                    "to use a local cluster."
+                    f"No Dask scheduler answers at {address}. Start one with `dask scheduler`, or unset "
+                    "REELFLOW_DASK_ADDRESS to use a local cluster."
                 ) from error
             self._client = self._exit_stack.enter_context(client)
         return self._client
@@ -168,10 +168,10 @@ class DaskClusterTaskRunner(DaskTaskRunner):
             if time.monotonic() > deadline:
                 break
             time.sleep(0.2)
-        address = self.client.scheduler.address
+        address = self.client.scheduler_info(n_workers=0)["address"]
         raise NoWorker(
-            f"No Dask worker at {address} offers the resource {resource} ({len(workers)} workers are there). Start one: "
-            f"dask worker {address} --nthreads 1 --resources {resource}=1 --preload tasks.preload"
+            f"No Dask worker at {address} offers the resource {resource} ({len(workers)} workers are there). "
+            f"Start one: dask worker {address} --nthreads 1 --resources {resource}=1 --preload tasks.preload"
         )
 
 

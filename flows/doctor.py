@@ -50,7 +50,9 @@ def _python() -> Check:
     version = ".".join(map(str, sys.version_info[:3]))
     if (3, 11) <= sys.version_info[:2] <= (3, 12):
         return Check("python", "ok", version)
-    return Check("python", "fault", version, "use Python 3.11 or 3.12: make distclean, then make setup PYTHON=python3.11")
+    return Check(
+        "python", "fault", version, "use Python 3.11 or 3.12: make distclean, then make setup PYTHON=python3.11"
+    )
 
 
 def _ffmpeg() -> Check:
@@ -58,7 +60,7 @@ def _ffmpeg() -> Check:
 
     try:
         binary = get_ffmpeg_exe()
-        first = subprocess.run([binary, "-version"], capture_output=True, text=True, timeout=TIMEOUT_S, check=True)  # noqa: S603
+        first = subprocess.run([binary, "-version"], capture_output=True, text=True, timeout=TIMEOUT_S, check=True)
     except (OSError, RuntimeError, subprocess.SubprocessError) as error:
         return Check("ffmpeg", "fault", str(error), "install again with make setup; it comes with imageio-ffmpeg")
     return Check("ffmpeg", "ok", " ".join(first.stdout.split()[:3]))
@@ -71,8 +73,15 @@ def _gpu() -> Check:
         names = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
         return Check("gpu", "ok", names)
     if any(Path("/dev").glob("nvidia[0-9]*")):
-        return Check("gpu", "fault", "a GPU that torch cannot use", "compare `nvidia-smi` with torch.version.cuda; update the driver")
-    return Check("gpu", "note", "none: models run on the CPU", "large Whisper models want one; base.en and yolo11n do without")
+        return Check(
+            "gpu",
+            "fault",
+            "a GPU that torch cannot use",
+            "compare `nvidia-smi` with torch.version.cuda; update the driver",
+        )
+    return Check(
+        "gpu", "note", "none: models run on the CPU", "large Whisper models want one; base.en and yolo11n do without"
+    )
 
 
 def _memory() -> Check:
@@ -123,21 +132,27 @@ def _prefect() -> Check:
     except httpx.HTTPError as error:
         return Check("prefect", "fault", f"{url}: {error}", "start it (prefect server start), or unset PREFECT_API_URL")
     if answer.status_code != httpx.codes.OK:
-        return Check("prefect", "fault", f"{url} answers {answer.status_code}", "look at the server's log; is the URL right?")
+        return Check(
+            "prefect", "fault", f"{url} answers {answer.status_code}", "look at the server's log; is the URL right?"
+        )
     return Check("prefect", "ok", url)
 
 
 def _dask() -> Check:
     address = settings().dask_address
     if not address:
-        return Check("dask", "ok", f"no scheduler named: local runs start {settings().workers or available_cores()} workers")
+        return Check(
+            "dask", "ok", f"no scheduler named: local runs start {settings().workers or available_cores()} workers"
+        )
     from distributed import Client
 
     try:
         with Client(address, timeout=TIMEOUT_S, set_as_default=False) as client:
             workers = list(client.scheduler_info(n_workers=-1)["workers"].values())
     except (OSError, TimeoutError):
-        return Check("dask", "fault", f"{address} does not answer", "start `dask scheduler`, or unset REELFLOW_DASK_ADDRESS")
+        return Check(
+            "dask", "fault", f"{address} does not answer", "start `dask scheduler`, or unset REELFLOW_DASK_ADDRESS"
+        )
     offered = {name: sum(w["resources"].get(name, 0) for w in workers) for name in ("CPU", "GPU")}
     found = f"{address}, {len(workers)} workers, CPU {offered['CPU']:g}, GPU {offered['GPU']:g}"
     if lacking := [name for name, amount in offered.items() if amount < 1]:

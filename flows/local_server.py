@@ -1,4 +1,4 @@
-"""A Prefect API for runs without a server: one uvicorn process on loopback that ends with this process, however that ends."""
+"""A Prefect API for runs without a server: one process on loopback that ends with this one, however that ends."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class LocalServer:
     def __init__(self) -> None:
         self._port = _free_port()
         self.api_url = f"http://127.0.0.1:{self._port}/api"
-        self._process = subprocess.Popen(  # noqa: S603 - a fixed program, no input of the user in it
+        self._process = subprocess.Popen(
             [sys.executable, "-c", _RUN, str(os.getpid()), str(self._port)],
             env={**os.environ, **_QUIET},
             stdin=subprocess.DEVNULL,
@@ -65,8 +65,8 @@ class LocalServer:
             if self._process.poll() is not None:
                 output = self._process.stderr.read().decode(errors="replace") if self._process.stderr else ""
                 raise SetupError(
-                    "The embedded Prefect server ended at its start; run `python -m flows doctor`, or use a server of your "
-                    "own (`prefect server start`, then set PREFECT_API_URL).",
+                    "The embedded Prefect server ended at its start; run `python -m flows doctor`, or use a server of "
+                    "your own (`prefect server start`, then set PREFECT_API_URL).",
                     detail=output[-4000:],
                 )
             try:
@@ -74,7 +74,9 @@ class LocalServer:
                     return
             except httpx.TransportError:
                 time.sleep(0.05)
-        raise SetupError(f"The embedded Prefect server did not answer in {START_TIMEOUT_S:.0f} s; is the machine overloaded?")
+        raise SetupError(
+            f"The embedded Prefect server did not answer in {START_TIMEOUT_S:.0f} s; is the machine overloaded?"
+        )
 
     def stop(self) -> None:
         self._process.terminate()

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any, cast
 
 from flows.console import progress
 from flows.local_server import prefect_api
@@ -60,12 +61,14 @@ def _analyze(source: str, store: str, options: AnalyzeOptions) -> AnalyzeReport:
     try:
         with progress(label(source)):
             state = analyze_media(source=source, store=store, options=options, return_state=True)
-            return AnalyzeReport.model_validate(state.result(_sync=True))
+            return AnalyzeReport.model_validate(cast(Any, state).result(_sync=True))
     except ReelflowError as error:
         return _failed(source, error, started)
     except Exception as error:
         logging.getLogger("reelflow").debug("unexpected failure", exc_info=error)
-        message = f"Unexpected {type(error).__name__}: {error}. Run again with REELFLOW_DEBUG=1 for the traceback, and report it."
+        message = (
+            f"Unexpected {type(error).__name__}: {error}. REELFLOW_DEBUG=1 prints the traceback; please report it."
+        )
         return _failed(source, ReelflowError(message), started)
 
 

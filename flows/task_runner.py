@@ -16,7 +16,10 @@ class ClusterTaskRunner(TaskRunner[PrefectFuture[Any]]):
     Importing Dask takes as long as half of Prefect, and a flow that is only declared, deployed or scheduled needs none.
     """
 
-    def duplicate(self) -> TaskRunner[Any]:
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
+    def duplicate(self) -> Any:
         """The runner of one flow run."""
         from flows.dask_runner import DaskClusterTaskRunner
 

@@ -15,7 +15,7 @@ def show_models() -> None:
         mark = "  (demonstration only)" if row.bundled else ""
         say(f"{row.kind:<8} {row.name:<24} {row.bytes / 1e6:>8.1f}  {row.digest[:16]}  {row.where}{mark}")
     if here.models is None:
-        say("REELFLOW_MODELS_DIR is not set; `python -m flows models fetch NAME` downloads into the libraries' own caches.")
+        say("REELFLOW_MODELS_DIR is not set; `python -m flows models fetch NAME` downloads into the libraries' caches.")
 
 
 def fetch_weights(name: str) -> None:

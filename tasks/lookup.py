@@ -30,7 +30,7 @@ def source_file(media: MediaRef) -> Path:
     again = _fetch(media.source, LimitOptions(max_bytes=max(1, media.bytes)))
     if again.media_id != media.media_id:
         raise SourceChanged(
-            f"{fetch.display_source(media.source)} has changed while it was analysed; run it again to analyse the new content."
+            f"{fetch.display_source(media.source)} has changed while it was analysed; run it again for the new content."
         )
     return again.path
 
@@ -73,7 +73,7 @@ def find_models(options: AnalyzeOptions) -> tuple[dict[str, ModelInfo], list[str
 
 
 def same_weights(file: weights.WeightsFile, model: ModelInfo) -> Path:
-    """The file's path. Raises ModelNotFound where this host has other weights under the name than the run began with."""
+    """The file's path. Raises ModelNotFound where this host's weights are not those that the run began with."""
     if file.info.digest != model.digest:
         raise ModelNotFound(
             f"{file.path} is not the {model.name} that this run began with (sha256 {file.info.digest[:12]} instead of "

@@ -1,4 +1,4 @@
-"""Dask worker preload (`dask worker --preload tasks.preload`): what the first task would wait for is imported before it.
+"""Dask worker preload (`dask worker --preload tasks.preload`): what the first task needs is imported before it.
 
 Imports happen before the worker takes tasks, not beside them: two threads that import Prefect or numba at once can
 leave half-made modules behind.

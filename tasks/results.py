@@ -16,7 +16,12 @@ from tasks.store import Store
 PIPELINE_VERSION = 1
 """Raised when the same options give other results than before."""
 
-VIEWS = {"srt": "transcript.srt", "vtt": "transcript.vtt", "contact_sheet": "contact_sheet.jpg", "report": "report.html"}
+VIEWS = {
+    "srt": "transcript.srt",
+    "vtt": "transcript.vtt",
+    "contact_sheet": "contact_sheet.jpg",
+    "report": "report.html",
+}
 """Files beside result.json that are derived from it."""
 
 VIEWS_MARKER = "views.json"

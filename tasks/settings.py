@@ -13,7 +13,7 @@ from tasks.core.cost import Prices
 
 
 class Settings(BaseSettings):
-    """One attribute, one environment variable: `store` is REELFLOW_STORE, `prices.cpu_second` REELFLOW_PRICES__CPU_SECOND."""
+    """`store` is REELFLOW_STORE, `prices.cpu_second` is REELFLOW_PRICES__CPU_SECOND, and so on."""
 
     model_config = SettingsConfigDict(env_prefix="REELFLOW_", env_nested_delimiter="__", extra="ignore")
 
@@ -24,7 +24,9 @@ class Settings(BaseSettings):
     )
     cache_bytes: int = Field(50 * 2**30, ge=2**20, description="Bound of the source cache, in bytes")
     dask_address: str | None = Field(None, description="Scheduler of a running Dask cluster (tcp://host:8786)")
-    workers: int | None = Field(None, ge=1, le=256, description="Worker processes of the local cluster; default by cores")
+    workers: int | None = Field(
+        None, ge=1, le=256, description="Worker processes of the local cluster; default by cores"
+    )
     worker_wait_s: float = Field(5.0, ge=0, le=600, description="How long to wait for a worker that offers a resource")
     download: bool = Field(True, description="Allow model libraries to download weights that are named and missing")
     allow_private_hosts: bool = Field(False, description="Allow http(s) sources on private and loopback addresses")

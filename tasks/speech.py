@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.artifacts import artifact_file
-from tasks.stage import stage
 from tasks.core import audio as track
 from tasks.core import clips, segments, windows
 from tasks.core.models import weights
@@ -15,6 +14,7 @@ from tasks.core.records import load_records, save_records
 from tasks.core.schema import ArtifactRef, Clip, Interval, MediaInfo, MediaRef, ModelInfo, SpeechWindow
 from tasks.lookup import same_weights, source_file
 from tasks.settings import settings
+from tasks.stage import stage
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,7 +53,12 @@ def cut_clips(media: MediaRef, info: MediaInfo, segments: ArtifactRef, options: 
 
 @stage("language", version=1, tags=["gpu"])
 def detect_language(
-    media: MediaRef, audio: ArtifactRef, windows: list[SpeechWindow], model: ModelInfo, options: TranscriptOptions, out: Path
+    media: MediaRef,
+    audio: ArtifactRef,
+    windows: list[SpeechWindow],
+    model: ModelInfo,
+    options: TranscriptOptions,
+    out: Path,
 ) -> None:
     """The language spoken, heard once for the whole media."""
     from tasks.core.models import whisper

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from functools import wraps
-from typing import Any
+from typing import Any, cast
 
 from prefect import Task, task
 from prefect.client.schemas.objects import State, TaskRun
@@ -63,7 +63,8 @@ def stage(
 
         run.__signature__ = inspect.Signature(visible, return_annotation=ArtifactRef)  # type: ignore[attr-defined]
         run.__annotations__ = {k: v for k, v in body.__annotations__.items() if k != "out"} | {"return": ArtifactRef}
-        return task(run, name=body.__name__, task_run_name=f"{name} · {label}", tags=list(tags), **RETRY)
+        declare: Any = task(name=body.__name__, task_run_name=f"{name} · {label}", tags=list(tags), **RETRY)
+        return cast("Task[..., ArtifactRef]", declare(run))
 
     return decorate
 

@@ -1,4 +1,4 @@
-"""Views of a committed result: tables, subtitles, contact sheet, report. Each is rewritten whole and carries its key."""
+"""Views of a committed result: tables, subtitles, contact sheet, report; rewritten whole, never patched."""
 
 from __future__ import annotations
 
@@ -26,11 +26,16 @@ def write_views(store: Store, media: MediaRef, result: Result, findings: Finding
     page = report.report(
         result, sheet_jpeg=sheet, player=source_file(media), player_url=_player_url(media.source), peaks=peaks
     )
-    files = {"srt": subtitles.srt(result), "vtt": subtitles.vtt(result), "contact_sheet": sheet, "report": page}
+    files = {
+        "srt": subtitles.srt(result).encode(),
+        "vtt": subtitles.vtt(result).encode(),
+        "contact_sheet": sheet,
+        "report": page.encode(),
+    }
     written = []
     for name, content in files.items():
         written.append(f"media/{media.media_id}/{VIEWS[name]}")
-        store.write(written[-1], content if isinstance(content, bytes) else content.encode())
+        store.write(written[-1], content)
     for name, frame in tables.tables(result).items():
         written.append(table_path(name, media.media_id))
         with store.workspace() as work:

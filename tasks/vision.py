@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from tasks.artifacts import artifact_file
-from tasks.stage import stage
 from tasks.core import frames as sampling
 from tasks.core.frame_batch import load_frames, save_frames
 from tasks.core.frames import FrameBatchSpec
@@ -15,6 +14,7 @@ from tasks.core.records import save_records
 from tasks.core.schema import ArtifactRef, FrameDetections, MediaInfo, MediaRef, ModelInfo
 from tasks.lookup import same_weights, source_file
 from tasks.settings import settings
+from tasks.stage import stage
 from tasks.threads import threads_per_task
 
 FRAMES = "frames.parquet"
@@ -36,7 +36,9 @@ def detect_objects(
     batch = load_frames(artifact_file(frames, FRAMES))
     boxes = yolo.detect(_load(model, options), batch.images, (batch.width, batch.height), options)
     rows = zip(batch.indexes, batch.times, boxes, strict=True)
-    save_records([FrameDetections(index=index, time=time, boxes=found) for index, time, found in rows], out / DETECTIONS)
+    save_records(
+        [FrameDetections(index=index, time=time, boxes=found) for index, time, found in rows], out / DETECTIONS
+    )
 
 
 def _load(model: ModelInfo, options: DetectionOptions) -> yolo.YoloModel:

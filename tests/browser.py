@@ -62,7 +62,9 @@ class Page:
             self._note(message)
 
     def open(self, path: Path, *, width: int = 1280, height: int = 900, dark: bool = False) -> Self:
-        """Load a file in a window of this size and wait until it is complete."""
+        """Load a file in a window of this size and wait until it is complete; forgets what was noted before."""
+        self.requests.clear()
+        self.messages.clear()
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.call(f"{domain}.enable")
         self.call(
@@ -71,7 +73,7 @@ class Page:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
         self.call("Page.navigate", url=path.resolve().as_uri())
-        self.wait("document.readyState === 'complete' && location.protocol === 'file:'")
+        self.wait(f"document.readyState === 'complete' && location.href === {json.dumps(path.resolve().as_uri())}")
         return self
 
     def run(self, script: str) -> Any:
@@ -125,7 +127,7 @@ class Page:
 
 
 @contextmanager
-def browser(binary: str, folder: Path, timeout_s: float = 20) -> Iterator[Page]:
+def browser(binary: str, folder: Path, timeout_s: float = 60) -> Iterator[Page]:
     """One tab of a fresh headless browser, whose profile is kept in `folder`; ended on leaving."""
     command = [binary, *FLAGS, f"--user-data-dir={folder}", "about:blank"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -30,8 +30,16 @@ ImageArray = npt.NDArray[np.uint8]
 
 def ffmpeg(*arguments: str | Path) -> None:
     """One run of the bundled ffmpeg; a failure shows its stderr."""
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-hide_banner", "-loglevel", "error", "-y", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)  # noqa: S603
+    command = [
+        imageio_ffmpeg.get_ffmpeg_exe(),
+        "-nostdin",
+        "-hide_banner",
+        "-loglevel",
+        "error",
+        "-y",
+        *map(str, arguments),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
 
 
@@ -91,7 +99,7 @@ def write(
     audio_seconds: float | None = None,
     click_times: Sequence[float] = CLICKS,
     languages: Sequence[str | None] = (None,),
-    format: str | None = None,
+    container_format: str | None = None,
     options: dict[str, str] | None = None,
 ) -> Path:
     """One file in the container of its suffix: numbered frames and one track of clicks per language.
@@ -100,12 +108,10 @@ def write(
     when there are several languages, so that streams differ. `rotation` is the clockwise turn for display: frames are
     stored turned back, so that a player shows them upright.
     """
-    with av.open(str(path), "w", format=format, options=options or {}) as container:
+    with av.open(str(path), "w", format=container_format, options=options or {}) as container:
         pending: list[tuple[float, Any]] = []
         if video:
-            pending += _video_packets(
-                container, video, seconds, fps, size, frame_times, video_start, gop, rotation
-            )
+            pending += _video_packets(container, video, seconds, fps, size, frame_times, video_start, gop, rotation)
         for number, language in enumerate(languages if audio else ()):
             heard = click_times if len(languages) == 1 else click_times[: number + 1]
             length = seconds - audio_start if audio_seconds is None else audio_seconds
@@ -181,7 +187,7 @@ def variable_rate(path: Path) -> Path:
 
 
 def rotated(path: Path, rotation: int = 90) -> Path:
-    """A phone video: stored turned, with a display matrix that turns it clockwise by `rotation`; upright size is 192x108."""
+    """A phone video: stored turned, with a display matrix that turns it clockwise; upright it is 192x108."""
     return write(path, rotation=rotation)
 
 
@@ -212,8 +218,8 @@ def late_video(path: Path, start: float = 1.0) -> Path:
 
 
 def transport_stream(path: Path, clock_s: float = 1000.0, gop: int = 12) -> Path:
-    """MPEG-TS whose clock starts near `clock_s`, as a broadcast's starts anywhere; the CLICKS count from the first frame."""
-    return write(path, format="mpegts", gop=gop, options={"output_ts_offset": str(clock_s)})
+    """MPEG-TS whose clock starts near `clock_s`, as a broadcast's may; the CLICKS count from the first frame."""
+    return write(path, container_format="mpegts", gop=gop, options={"output_ts_offset": str(clock_s)})
 
 
 def cover_art(path: Path) -> Path:

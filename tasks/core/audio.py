@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -48,10 +49,11 @@ def extract_audio(path: Path, info: MediaInfo, out: Path, timeout_s: float | Non
     )
     written = frames_in(out)
     if written != samples:
-        raise CorruptMedia(f"{ffmpeg.media_name(path)}: {written} of {samples} samples of its audio could be decoded")
+        name = ffmpeg.media_name(path)
+        raise CorruptMedia(f"{name}: {written} of {samples} samples of its audio could be decoded")
 
 
-def in_media_time(stream: object, zero_s: float) -> object:
+def in_media_time(stream: Any, zero_s: float) -> Any:
     """An ffmpeg-python audio stream (read with -copyts) as 16 kHz mono whose first sample lies at timestamp `zero_s`."""
     import ffmpeg as graph
 

@@ -32,7 +32,7 @@ UNINDEXED_PREROLL_S = (12.0, 120.0)
 
 
 def plan_clips(segments: Sequence[Interval], duration_s: float, options: ClipOptions) -> list[Interval]:
-    """Segments padded by `pad_s`, those nearer than `merge_gap_s` (or that touch once padded) joined, within the media.
+    """Segments padded by `pad_s`, within the media; those nearer than `merge_gap_s`, or that touch padded, are joined.
 
     The result is in order and does not overlap. Segments that begin after the media's end are dropped.
     """
@@ -46,7 +46,8 @@ def plan_clips(segments: Sequence[Interval], duration_s: float, options: ClipOpt
         else:
             joined.append([segment.start, segment.end])
     return [
-        Interval(start=max(0.0, start - options.pad_s), end=min(duration_s, end + options.pad_s)) for start, end in joined
+        Interval(start=max(0.0, start - options.pad_s), end=min(duration_s, end + options.pad_s))
+        for start, end in joined
     ]
 
 
@@ -80,7 +81,12 @@ def cut_clips(
 
 
 def _cut(
-    path: Path, info: MediaInfo, batch: list[tuple[Interval, Path]], options: ClipOptions, threads: int | None, attempt: int
+    path: Path,
+    info: MediaInfo,
+    batch: list[tuple[Interval, Path]],
+    options: ClipOptions,
+    threads: int | None,
+    attempt: int,
 ) -> None:
     """One ffmpeg run. Where the media is at fault its clips are cut one by one, and in the end with sound only."""
     preroll_s = PREROLL_S if info.container in INDEXED or not info.video else UNINDEXED_PREROLL_S[attempt]
@@ -109,12 +115,19 @@ def _cut(
 
 
 def _output(
-    path: Path, info: MediaInfo, clip: Interval, out: Path, options: ClipOptions, preroll_s: float, threads: int, hold: bool
+    path: Path,
+    info: MediaInfo,
+    clip: Interval,
+    out: Path,
+    options: ClipOptions,
+    preroll_s: float,
+    threads: int,
+    hold: bool,
 ) -> Any:
     """An ffmpeg-python output for one clip: timestamps stay the container's own up to the filters that shift them."""
     zero_s = info.start_offset_s + clip.start
     end_s = info.start_offset_s + clip.end
-    seek = {}
+    seek: dict[str, Any] = {}
     if clip.start > preroll_s:  # a seek to the very start fails or goes astray in some containers
         seek = {"ss": f"{zero_s - preroll_s:.6f}", "seek_timestamp": 1, "noaccurate_seek": None}
     source = ffmpeg.open_media(path, info.container, threads=threads, **seek)
@@ -125,7 +138,9 @@ def _output(
     coding: dict[str, Any] = {"acodec": "aac", "ar": 16_000, "ac": 1, "audio_bitrate": "48k", "threads": threads}
     if not info.video:
         return ffmpeg.write_to(out, sound, format="ipod", movflags="+faststart", **coding)
-    picture = source[str(info.video.index)].filter("trim", end=f"{end_s:.6f}", **({} if hold else {"start": f"{zero_s:.6f}"}))
+    picture = source[str(info.video.index)].filter(
+        "trim", end=f"{end_s:.6f}", **({} if hold else {"start": f"{zero_s:.6f}"})
+    )
     # a finer clock first: some containers count in whole frames, and a clip may begin between two
     picture = picture.filter("settb", "1/90000").filter("setpts", f"round(PTS-({zero_s:.9f})/TB)")
     if hold:

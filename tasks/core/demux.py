@@ -2,9 +2,9 @@
 
     python -I demux.py PATH MAX_PIXELS MAX_STREAMS FORMATS
 
-Parsers of hostile containers crash and hang; here they take a process of 0.2 s with them, not a worker. libavformat gets
-the bytes through a Python object: it sees no file name, so that no extension sways it, and no descriptor is left in
-this process with which a script or a playlist could open what it names.
+Parsers of hostile containers crash and hang; here they take a process of 0.2 s with them, not a worker. libavformat has
+the bytes through a Python object: it sees no file name, so that no extension sways it, and this process has no
+descriptor left with which a script or a playlist could open what it names.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import statistics
 import sys
 from collections.abc import Iterator
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 import av
@@ -73,7 +74,7 @@ def describe(path: str, max_pixels: int, max_streams: int, formats: str, logs: L
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))  # stdin, stdout, stderr: nothing can be opened any more
     options = {"protocol_whitelist": "pipe", "format_whitelist": formats}
     try:
-        container = av.open(source, options=options, metadata_errors="replace", buffer_size=2**18)
+        container: Any = av.open(source, options=options, metadata_errors="replace", buffer_size=2**18)
     except av.error.FFmpegError as error:
         raise _refusal(error, logs) from error
     with container:
@@ -133,7 +134,12 @@ def _stream(stream: Any, max_pixels: int) -> dict[str, Any]:
     }
     if context and stream.type == "video":
         context.options = {"max_pixels": str(max_pixels), "threads": "1"}
-        facts |= {"width": context.width, "height": context.height, "pixel_format": context.pix_fmt or "", "rotation": 0}
+        facts |= {
+            "width": context.width,
+            "height": context.height,
+            "pixel_format": context.pix_fmt or "",
+            "rotation": 0,
+        }
         facts["rate"] = str(stream.average_rate or stream.guessed_rate or 0)
     elif context and stream.type == "audio":
         facts |= {"sample_rate": context.sample_rate, "channels": context.channels}
@@ -197,7 +203,7 @@ def _timing(times: list[float]) -> dict[str, Any]:
     if len(times) < 2:
         return {"first": times[0] if times else None, "mean_rate": None, "usual_rate": None, "variable": False}
     times = sorted(times)
-    steps = [after - before for before, after in zip(times, times[1:], strict=False)]
+    steps = [after - before for before, after in pairwise(times)]
     median, span = statistics.median(steps), times[-1] - times[0]
     # 2 ms: containers that count in milliseconds round each time; 3 steps: a cut file lacks some of its last frames
     uneven = sum(abs(step - median) > max(0.1 * median, 0.002) for step in steps)

@@ -136,19 +136,24 @@ def run(
 def _failure(returncode: int, stderr: str, media: Path) -> Exception:
     name = media_name(media)
     if "exceeds specified max pixel count" in stderr:
-        return LimitExceeded(f"{name}: its frames are larger than its header says and than limits.max_pixels", detail=stderr)
+        return LimitExceeded(
+            f"{name}: its frames are larger than limits.max_pixels, whatever its header says", detail=stderr
+        )
     if "Cannot allocate memory" in stderr or "out of memory" in stderr.lower():
         return LimitExceeded(f"{name}: decoding it needs more memory than a media may use", detail=stderr)
     if returncode in (-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGFPE, -signal.SIGBUS, -signal.SIGILL):
         return CorruptMedia(f"{name}: the decoder crashed on it ({signal.Signals(-returncode).name})", detail=stderr)
     if returncode < 0:
         return ToolFailed(
-            f"{name}: ffmpeg was killed by {signal.Signals(-returncode).name}; the host may be out of memory", detail=stderr
+            f"{name}: ffmpeg was killed by {signal.Signals(-returncode).name}; the host may be out of memory",
+            detail=stderr,
         )
     last = next((line.strip() for line in reversed(stderr.splitlines()) if line.strip()), f"exit status {returncode}")
     if not _MACHINE_FAULTS.search(stderr) and _MEDIA_FAULTS.search(stderr):
         return CorruptMedia(f"{name}: it cannot be decoded ({last})", detail=stderr)
-    return ToolFailed(f"{name}: ffmpeg failed ({last}); `python -m flows doctor` checks this installation", detail=stderr)
+    return ToolFailed(
+        f"{name}: ffmpeg failed ({last}); `python -m flows doctor` checks this installation", detail=stderr
+    )
 
 
 def _url(path: Path) -> str:

@@ -23,20 +23,27 @@ class LimitOptions(Section):
 
     max_bytes: int = Field(20 * 2**30, ge=1, le=2**42, description="Largest source, in bytes")
     max_duration_s: float = Field(6 * 3600, gt=0, le=7 * 86400, description="Longest media, in seconds")
-    max_pixels: int = Field(8192 * 4320, ge=256, le=16384 * 16384, description="Largest frame, width x height in pixels")
+    max_pixels: int = Field(
+        8192 * 4320, ge=256, le=16384 * 16384, description="Largest frame, width x height in pixels"
+    )
     max_streams: int = Field(32, ge=1, le=256, description="Most streams in the container")
 
 
 class AudioOptions(Section):
     stream: int | str | None = Field(
-        None, description="Audio stream: its index among the audio streams (0 is the first) or its language (eng); default first"
+        None,
+        description="Audio stream: index among the audio streams (from 0) or language (eng); default the first",
     )
 
 
 class SegmentOptions(Section):
     engine: Literal["librosa", "silero"] = Field("silero", description="librosa: energy split. silero: Silero VAD")
-    top_db: float = Field(30.0, ge=5, le=100, description="librosa: decibels below the loudest speech around that are silence")
-    threshold: float = Field(0.3, ge=0.05, le=0.95, description="silero: speech probability above which a frame is speech")
+    top_db: float = Field(
+        30.0, ge=5, le=100, description="librosa: decibels below the loudest speech around that are silence"
+    )
+    threshold: float = Field(
+        0.3, ge=0.05, le=0.95, description="silero: speech probability above which a frame is speech"
+    )
     min_speech_s: float = Field(0.25, ge=0.05, le=5, description="Shorter speech is dropped, seconds")
     min_silence_s: float = Field(0.5, ge=0.05, le=10, description="Shorter pauses do not end a segment, seconds")
     pad_s: float = Field(0.2, ge=0, le=2, description="Added at both ends of each segment, seconds")
@@ -52,7 +59,9 @@ class ClipOptions(Section):
 
 class TranscriptOptions(Section):
     enabled: bool = Field(True, description="Transcribe speech")
-    model: str = Field("auto", description="auto, bundled, a Whisper name (base.en, large-v3) or the path of a checkpoint")
+    model: str = Field(
+        "auto", description="auto, bundled, a Whisper name (base.en, large-v3) or the path of a checkpoint"
+    )
     language: str | None = Field(None, description="ISO code of the language (en); default: detected once per media")
     words: bool = Field(False, description="Word timestamps")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the model runs")
@@ -69,7 +78,9 @@ class TranscriptOptions(Section):
 
 
 class FrameOptions(Section):
-    mode: Literal["uniform", "keyframes"] = Field("uniform", description="uniform: `fps` a second. keyframes: key frames only")
+    mode: Literal["uniform", "keyframes"] = Field(
+        "uniform", description="uniform: `fps` a second. keyframes: key frames only"
+    )
     fps: float = Field(1.0, gt=0, le=60, description="Frames sampled per second of media")
     max_side: int = Field(1280, ge=64, le=8192, description="Larger frames are scaled down to this longer side, pixels")
     quality: int = Field(90, ge=1, le=100, description="JPEG quality of stored frames")
@@ -81,7 +92,9 @@ class DetectionOptions(Section):
     weights: str = Field("auto", description="auto, bundled, a name in the models folder (yolo11n.pt) or a path")
     confidence: float = Field(0.25, ge=0.001, le=1, description="Boxes below this are dropped")
     iou: float = Field(0.7, ge=0.01, le=1, description="Boxes of one class that overlap more are one")
-    image_size: int = Field(640, ge=32, le=2048, multiple_of=32, description="Longer side of the network's input, pixels")
+    image_size: int = Field(
+        640, ge=32, le=2048, multiple_of=32, description="Longer side of the network's input, pixels"
+    )
     classes: tuple[str, ...] | None = Field(None, description="Only these class names; default all")
     max_boxes: int = Field(300, ge=1, le=3000, description="Most boxes kept per frame")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the model runs")

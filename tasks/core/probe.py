@@ -38,22 +38,23 @@ SLOWEST_BYTES_PER_S = 10 * 2**20
 """A disk that reads slower than this is given up."""
 EXACT_CONTAINERS = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "mp3", "flac", "wav"})
 """Their headers state durations without encoder padding; elsewhere the last packet is nearer to the truth."""
-SCRIPTS = frozenset({"hls", "concat", "dash", "imf", "sdp", "rtsp", "lavfi", "avisynth", "vapoursynth", "webm_dash_manifest"})
+SCRIPTS = frozenset({"hls", "concat", "dash", "imf", "sdp", "rtsp", "avisynth", "vapoursynth", "webm_dash_manifest"})
 SUBTITLES = frozenset(
-    "srt ass webvtt subviewer subviewer1 microdvd mpl2 mpsub jacosub lrc sami realtext scc stl vplayer pjs aqtitle "
-    "tedcaptions ttml sup".split()
+    {"srt", "ass", "webvtt", "subviewer", "subviewer1", "microdvd", "mpl2", "mpsub", "jacosub", "lrc", "sami"}
+    | {"realtext", "scc", "stl", "vplayer", "pjs", "aqtitle", "tedcaptions", "ttml", "sup"}
 )
 IMAGES = frozenset({"gif", "image2", "image2pipe", "apng", "ico", "webp_anim", "jpegxl_anim"})
 
 _MAGIC = (
-    (re.compile(rb"\x89PNG|\xff\xd8\xff|GIF8|RIFF....WEBP|BM....\0\0\0\0|II\*\0|MM\0\*|8BPS|....ftyp(avi[fs]|hei[cfsx]|mif1)",
-                re.DOTALL), "an image"),
+    (re.compile(rb"\x89PNG|\xff\xd8\xff|GIF8|RIFF....WEBP|BM....\0\0\0\0|II\*\0|MM\0\*|8BPS", re.DOTALL), "an image"),
+    (re.compile(rb"....ftyp(avi[fs]|hei[cfsx]|mif1)", re.DOTALL), "an image"),
     (re.compile(rb"PK\x03\x04|\x1f\x8b|7z\xbc\xaf|Rar!|\xfd7zXZ|\x28\xb5\x2f\xfd|BZh|.{257}ustar", re.DOTALL), "an archive"),
     (re.compile(rb"%PDF"), "a PDF document"),
     (re.compile(rb"\x7fELF|MZ"), "a program"),
 )  # fmt: skip
 _NAMES_FILES = re.compile(
-    r"#EXTM3U|ffconcat\b|\[playlist\]|\[reference\]|RTSPtext|v=0\s+o=|<asx\b|<smil\b|.{0,2000}<(MPD|SmoothStreamingMedia)\b"
+    r"#EXTM3U|ffconcat\b|\[playlist\]|\[reference\]|RTSPtext|v=0\s+o=|<asx\b|<smil\b"
+    r"|(.*\n){0,20}.{0,2000}<(MPD|SmoothStreamingMedia)\b"
     r"|(.*\n){0,20}(file|https?)[ :]",
     re.IGNORECASE,
 )
@@ -118,12 +119,14 @@ def _as_text(head: bytes) -> str | None:
 
 def _demux(path: Path, name: str, size: int, limits: LimitOptions) -> dict[str, Any]:
     script = Path(__file__).with_name("demux.py")
-    command = [sys.executable, "-I", str(script), str(path.absolute()), str(limits.max_pixels), str(limits.max_streams), DEMUXERS]
+    bounds = [str(limits.max_pixels), str(limits.max_streams)]
+    command = [sys.executable, "-I", str(script), str(path.absolute()), *bounds, DEMUXERS]
     wall_s = 60 + size / SLOWEST_BYTES_PER_S
     memory = 2 * 2**30 + 40 * limits.max_pixels
     done = run_confined(command, Bounds(wall_s, wall_s, memory))
     if done.exceeded:
-        raise LimitExceeded(f"{name}: looking into it exceeded the {done.exceeded} bound ({wall_s:.0f} s)", detail=done.stderr)
+        what = f"looking into it exceeded the {done.exceeded} bound ({wall_s:.0f} s)"
+        raise LimitExceeded(f"{name}: {what}", detail=done.stderr)
     if done.returncode < 0:
         raise CorruptMedia(f"{name}: the demuxer crashed on it (signal {-done.returncode})", detail=done.stderr)
     if done.returncode:
@@ -137,7 +140,7 @@ def _demux(path: Path, name: str, size: int, limits: LimitOptions) -> dict[str, 
 def _refusal(name: str, verdict: str, message: str, log: str, limits: LimitOptions) -> PermanentError:
     if verdict == "format":
         if message in SCRIPTS:
-            return ForbiddenFormat(f"{name}: it is a script ({message}) that names other files; give those files", detail=log)
+            return ForbiddenFormat(f"{name}: it is a script ({message}); give the files that it names", detail=log)
         if message in IMAGES or message.endswith("_pipe"):
             return NotMedia(f"{name}: it is an image, not video or audio", detail=log)
         if message in SUBTITLES:
@@ -146,13 +149,17 @@ def _refusal(name: str, verdict: str, message: str, log: str, limits: LimitOptio
             f"{name}: the container format {message} is not read; convert it to MP4 or Matroska first", detail=log
         )
     if verdict == "pixels":
-        return LimitExceeded(f"{name}: its header claims {message} pixels, limits.max_pixels={limits.max_pixels}", detail=log)
+        return LimitExceeded(
+            f"{name}: its header claims {message} pixels, limits.max_pixels={limits.max_pixels}", detail=log
+        )
     if verdict == "streams":
         return LimitExceeded(f"{name}: it has {message} streams, limits.max_streams={limits.max_streams}", detail=log)
     if verdict == "memory":
         return LimitExceeded(f"{name}: {message} needs more memory than a media may use", detail=log)
     if verdict == "corrupt":
-        return CorruptMedia(f"{name}: it cannot be opened ({message}); it may be cut short, upload it again", detail=log)
+        return CorruptMedia(
+            f"{name}: it cannot be opened ({message}); it may be cut short, upload it again", detail=log
+        )
     return NotMedia(f"{name}: its content is no video or audio format that is known", detail=log)
 
 
@@ -166,7 +173,9 @@ def _describe(facts: dict[str, Any], name: str, size: int, audio: AudioOptions) 
     for kind, found in (("video", videos), ("audio", audios)):
         if found and not any(s["decodable"] for s in found):
             codecs = ", ".join(sorted({s["codec"] or "unknown" for s in found}))
-            raise UnsupportedCodec(f"{name}: there is no decoder for its {kind} ({codecs}); convert it to H.264 or AAC first")
+            raise UnsupportedCodec(
+                f"{name}: there is no decoder for its {kind} ({codecs}); convert it to H.264 or AAC first"
+            )
     video = _default([s for s in videos if s["decoded"]])
     heard = [s for s in audios if s["decoded"]]
     if not video and not heard:
@@ -206,7 +215,7 @@ def _default(streams: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
 
 
 def _choose_audio(streams: Sequence[dict[str, Any]], options: AudioOptions, name: str) -> dict[str, Any] | None:
-    """By position among the audio streams, or by language ("en" finds "eng"); else the container's default, else the first."""
+    """By position among the audio streams, or by language ("en" finds "eng"); by default the container's own choice."""
     wanted = options.stream
     if wanted is None:
         return _default(streams)

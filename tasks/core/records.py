@@ -16,5 +16,5 @@ def save_records(value: Any, path: Path, kind: Any = Any) -> None:
 
 
 def load_records(kind: type[T], path: Path) -> T:
-    """Reads what save_records wrote; `kind` is the record's type, or `list[Record]`. Raises pydantic.ValidationError."""
+    """Reads what save_records wrote; `kind` is a record, or a list of records. Raises pydantic.ValidationError."""
     return TypeAdapter(kind).validate_json(path.read_bytes())

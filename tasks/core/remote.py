@@ -39,7 +39,7 @@ class Remote:
     """An open source. `chunks` is None where it is still the version that the given validator names."""
 
     validator: dict[str, str]
-    bytes: int | None
+    size: int | None
     chunks: Iterator[bytes] | None
 
 
@@ -123,7 +123,7 @@ def _public_address(host: str, port: int) -> str:
     for address in found:
         if not is_public(address):
             raise UnsupportedSource(
-                f"{host} resolves to {address}, a private or local address; such hosts are refused unless they are allowed"
+                f"{host} is {address}, a private or local address; such hosts are refused unless allowed"
             )
     return sorted(found, key=lambda address: ":" in address)[0]
 
@@ -162,7 +162,9 @@ def _answer(response: Any, validator: dict[str, str], shown: str, deadline: floa
         found["last_modified"] = modified
     plain = response.headers.get("content-encoding", "identity") == "identity"
     length = response.headers.get("content-length", "") if plain else ""
-    return Remote(found, int(length) if length.isdigit() else None, _until(response.iter_bytes(CHUNK_BYTES), deadline, shown))
+    return Remote(
+        found, int(length) if length.isdigit() else None, _until(response.iter_bytes(CHUNK_BYTES), deadline, shown)
+    )
 
 
 def _until(chunks: Iterator[bytes], deadline: float, shown: str) -> Iterator[bytes]:
@@ -215,7 +217,7 @@ def open_s3(bucket: str, key: str, validator: dict[str, str], *, deadline: float
 _S3_VALIDATOR = {"etag": "ETag", "version": "VersionId", "last_modified": "LastModified"}
 _S3_THROTTLED = frozenset({"SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequests"})
 _S3_NO_PERMISSION = frozenset(
-    "AccessDenied AllAccessDisabled ExpiredToken InvalidAccessKeyId InvalidToken SignatureDoesNotMatch TokenRefreshRequired".split()
+    {"AccessDenied", "AllAccessDisabled", "ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch"}
 )
 
 

@@ -63,7 +63,7 @@ def run_confined(command: Sequence[str], bounds: Bounds) -> Finished:
     environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     environment |= {"LC_ALL": "C", "MALLOC_ARENA_MAX": "2"}
     started = time.monotonic()
-    child = subprocess.Popen(  # noqa: S603
+    child = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -72,7 +72,8 @@ def run_confined(command: Sequence[str], bounds: Bounds) -> Finished:
         process_group=0,
         close_fds=True,
     )
-    assert child.stdout is not None and child.stderr is not None  # noqa: S101
+    assert child.stdout is not None  # noqa: S101
+    assert child.stderr is not None  # noqa: S101
     output, errors = _Kept(OUTPUT_BYTES), _Kept(STDERR_BYTES)
     exceeded = None
     try:

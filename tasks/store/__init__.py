@@ -41,7 +41,7 @@ class Store(Protocol):
         """Stores a file whole. May move it: `local` is gone afterwards."""
 
     def local(self, path: str) -> Path:
-        """A readable local file with the object's content; it is not to be changed. Raises StoreUnavailable if missing."""
+        """A local file with the object's content, not to be changed. Raises StoreUnavailable if there is none."""
 
     def workspace(self) -> AbstractContextManager[Path]:
         """A temporary local folder from which `put` is cheap, removed at exit."""
@@ -61,7 +61,9 @@ def open_store(root: str) -> Store:
 
         return S3Store(root)
     if "://" in root and not root.startswith("file://"):
-        raise StoreUnavailable(f"The store {root!r} is neither a folder, file:// nor s3://; set --store or REELFLOW_STORE.")
+        raise StoreUnavailable(
+            f"The store {root!r} is neither a folder, file:// nor s3://; set --store or REELFLOW_STORE."
+        )
     from tasks.store.folder import FolderStore
 
     return FolderStore(root)

@@ -65,7 +65,9 @@ class FolderStore:
     def local(self, path: str) -> Path:
         found = self._path(path)
         if not found.is_file():
-            raise StoreUnavailable(f"{self.uri(path)} is missing from the store; run the same command again to make it again.")
+            raise StoreUnavailable(
+                f"{self.uri(path)} is missing from the store; run the same command again to make it again."
+            )
         return found
 
     @contextmanager

@@ -67,7 +67,9 @@ class S3Store:
                 self._client.put_object(Bucket=self._bucket, Key=self._key(path), Body=data, **condition)
             except ClientError as error:
                 if _code(error) in _CONFLICT or (expected and _code(error) in _MISSING):
-                    raise StoreConflict(f"{self.uri(path)} was written by another run meanwhile; it is read again.") from error
+                    raise StoreConflict(
+                        f"{self.uri(path)} was written by another run meanwhile; it is read again."
+                    ) from error
                 raise
 
     def put(self, path: str, local: Path) -> None:
@@ -77,7 +79,9 @@ class S3Store:
     def local(self, path: str) -> Path:
         head = self._head(path)
         if head is None:
-            raise StoreUnavailable(f"{self.uri(path)} is missing from the store; run the same command again to make it again.")
+            raise StoreUnavailable(
+                f"{self.uri(path)} is missing from the store; run the same command again to make it again."
+            )
         name = hashlib.sha256(f"{self.uri(path)} {head['ETag']}".encode()).hexdigest()
         kept = settings().cache / "objects" / name[:2] / (name + Path(path).suffix)
         if not kept.exists():
@@ -100,7 +104,9 @@ class S3Store:
     def list(self, prefix: str) -> Iterator[str]:
         start = self._key("")
         with self._explain():
-            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._key(prefix))
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket, Prefix=self._key(prefix)
+            )
             for page in pages:
                 for item in page.get("Contents", ()):
                     yield item["Key"].removeprefix(start)
@@ -131,14 +137,17 @@ class S3Store:
             yield
         except NoCredentialsError as error:
             raise StoreUnavailable(
-                f"The store {self.root} needs credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile or a role."
+                f"The store {self.root} needs credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
+                "a profile or a role."
             ) from error
         except (ClientError, S3UploadFailedError) as error:
             code = _code(error)
             if code in _THROTTLED:
                 raise Throttled(f"The store {self.root} asks to slow down ({code}).") from error
             if code == "NoSuchBucket":
-                raise StoreUnavailable(f"The bucket of the store {self.root} does not exist; create it or set --store.") from error
+                raise StoreUnavailable(
+                    f"The bucket of the store {self.root} does not exist; create it or set --store."
+                ) from error
             raise StoreUnavailable(
                 f"The store {self.root} refused a request ({code}); check the bucket's policy and your credentials."
             ) from error

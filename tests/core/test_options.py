@@ -9,7 +9,13 @@ from tasks.core.options import AnalyzeOptions, UnknownOption, describe_options, 
 
 def test_values_are_yaml() -> None:
     options = parse_options(
-        ["frames.fps=0.5", "detections.classes=[person, car]", "transcript.words=true", "transcript.language=en", "audio.stream=1"]
+        [
+            "frames.fps=0.5",
+            "detections.classes=[person, car]",
+            "transcript.words=true",
+            "transcript.language=en",
+            "audio.stream=1",
+        ]
     )
     assert options.frames.fps == 0.5
     assert options.detections.classes == ("person", "car")
@@ -26,7 +32,9 @@ def test_no_is_norwegian() -> None:
     assert parse_options(["transcript.language=no"]).transcript.language == "no"
 
 
-@pytest.mark.parametrize("wrong", ["frames.fps=61", "frames.mode=some", "detections.image_size=33", "limits.max_bytes=many"])
+@pytest.mark.parametrize(
+    "wrong", ["frames.fps=61", "frames.mode=some", "detections.image_size=33", "limits.max_bytes=many"]
+)
 def test_out_of_bounds_says_the_bound(wrong: str) -> None:
     with pytest.raises(UnknownOption, match=wrong.split("=")[0]):
         parse_options([wrong])

@@ -52,7 +52,16 @@ def test_every_view_is_there_and_carries_the_result(analyzed: Runs) -> None:
     assert len(result.clips) > 0
     assert all(Path(clip.uri.removeprefix("file://")).stat().st_size > 0 for clip in result.clips)
     assert result.cost["total"] > 0
-    assert {"fetch", "probe", "audio", "segments", "clips", "transcript", "frames", "detections"} <= result.timing.keys()
+    assert {
+        "fetch",
+        "probe",
+        "audio",
+        "segments",
+        "clips",
+        "transcript",
+        "frames",
+        "detections",
+    } <= result.timing.keys()
 
 
 def test_the_same_again_runs_no_stage(analyzed: Runs) -> None:
@@ -72,7 +81,9 @@ def test_a_deleted_artifact_is_made_again_and_only_it(analyzed: Runs) -> None:
         file.unlink()
     again = analyzed.analyze(bundled.SAMPLE_CLIP, *FAST)
     assert again.report["status"] == "done"
-    stages = {name: n for name, n in again.bodies().items() if name not in {"fetch_media", "resolve_models", "probe_media"}}
+    stages = {
+        name: n for name, n in again.bodies().items() if name not in {"fetch_media", "resolve_models", "probe_media"}
+    }
     assert stages == {"sample_frames": 1, "publish_result": 1}
     assert (folder / "frames.parquet").read_bytes() == contents
     after = analyzed.manifests()

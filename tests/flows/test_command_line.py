@@ -18,9 +18,13 @@ ROOT = Path(__file__).resolve().parents[2]
 BUNDLED_SETS = [word for option in (*BUNDLED, *bundled.SAMPLE_OPTIONS) for word in ("--set", option)]
 
 
-def flows(*arguments: str | Path, home: Path, timeout: float = 240, **environment: str) -> subprocess.CompletedProcess[str]:
+def flows(
+    *arguments: str | Path, home: Path, timeout: float = 240, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Runs `python -m flows` with a Prefect home of its own."""
-    names = {k: v for k, v in os.environ.items() if k not in {"PREFECT_API_URL", "REELFLOW_DASK_ADDRESS", "REELFLOW_STORE"}}
+    names = {
+        k: v for k, v in os.environ.items() if k not in {"PREFECT_API_URL", "REELFLOW_DASK_ADDRESS", "REELFLOW_STORE"}
+    }
     names |= {"PREFECT_HOME": str(home), "REELFLOW_CACHE_DIR": str(home / "cache"), **environment}
     command = [sys.executable, "-m", "flows", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=names, timeout=timeout)
@@ -110,9 +114,13 @@ def test_bad_input_is_quarantined_each_with_its_reason(home: Path, tmp_path: Pat
     assert not (ROOT / "pwned").exists()
 
 
-def test_a_bucket_that_does_not_exist_is_quarantined(home: Path, tmp_path: Path, s3_environment: dict[str, str]) -> None:
+def test_a_bucket_that_does_not_exist_is_quarantined(
+    home: Path, tmp_path: Path, s3_environment: dict[str, str]
+) -> None:
     source = "s3://no-such-bucket-here/key.mp4"
-    shown = flows("analyze", source, *BUNDLED_SETS, "--store", tmp_path / "store", "--json", home=home, **s3_environment)
+    shown = flows(
+        "analyze", source, *BUNDLED_SETS, "--store", tmp_path / "store", "--json", home=home, **s3_environment
+    )
     report = json.loads(shown.stdout)
     assert shown.returncode == 3, shown.stderr
     assert report["error"]["code"] == "not_found"

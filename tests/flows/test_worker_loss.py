@@ -17,7 +17,13 @@ import pytest
 from tasks.core.models import bundled
 from tests.flows.runs import BUNDLED, Runs, comparable, manifests
 
-SMALL_BATCHES = ("frames.batch_size=4", "frames.fps=4", "transcript.batch_size=1", "transcript.window_s=8", *bundled.SAMPLE_OPTIONS)
+SMALL_BATCHES = (
+    "frames.batch_size=4",
+    "frames.fps=4",
+    "transcript.batch_size=1",
+    "transcript.window_s=8",
+    *bundled.SAMPLE_OPTIONS,
+)
 
 
 def _kill_worker_running(task: str, timeout_s: float = 60.0) -> Callable[[], list[str]]:

@@ -32,7 +32,9 @@ def test_keys_ignore_where_things_are() -> None:
 
 def test_keys_follow_weights_not_their_names() -> None:
     model = ModelInfo(name="base.en", digest="aa")
-    assert artifacts.content_key(model) == artifacts.content_key(model.model_copy(update={"name": "/models/base.en.pt"}))
+    assert artifacts.content_key(model) == artifacts.content_key(
+        model.model_copy(update={"name": "/models/base.en.pt"})
+    )
     assert artifacts.content_key(model) != artifacts.content_key(model.model_copy(update={"digest": "bb"}))
     assert artifacts.content_key(model) != artifacts.content_key(model.model_copy(update={"backend": "openvino"}))
 

@@ -90,7 +90,9 @@ def test_the_key_follows_content_options_and_models() -> None:
 
 
 def test_quarantine_hides_secrets_and_is_released(store: Store) -> None:
-    record = results.quarantine(store, "https://user:pw@host/x.mp4?token=secret", None, CorruptMedia("bad", detail="tool said"))
+    record = results.quarantine(
+        store, "https://user:pw@host/x.mp4?token=secret", None, CorruptMedia("bad", detail="tool said")
+    )
     found = store.read(f"quarantine/{record.media_id}.json")
     assert found is not None
     assert b"secret" not in found[0]

@@ -243,12 +243,15 @@ class BatchTask(DecodingTask):
     on broadcasting there, which works for one window only.
     """
 
+    logit_filters: list[LogitFilter]
+
     def __init__(self, network: Whisper, options: DecodingOptions, seeds: Sequence[int]) -> None:
         super().__init__(network, options)
         if options.temperature > 0:
             self.decoder = RowSampler(options.temperature, self.tokenizer.eot, seeds, network.device)
-        filters: list[LogitFilter] = self.logit_filters
-        self.logit_filters = [TimestampRules(f) if isinstance(f, ApplyTimestampRules) else f for f in filters]
+        self.logit_filters = [
+            TimestampRules(rule) if isinstance(rule, ApplyTimestampRules) else rule for rule in self.logit_filters
+        ]
 
     def _get_audio_features(self, mel: Tensor) -> Tensor:
         features: Tensor = super()._get_audio_features(mel)

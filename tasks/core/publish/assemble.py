@@ -10,7 +10,9 @@ from tasks.core.schema import ArtifactRef, Detections, FrameDetections, Segment,
 
 def transcript(batches: Iterable[Sequence[Segment]], language: str | None) -> Transcript:
     """The batches' segments in order of time, numbered from 0, and their text in one string."""
-    ordered = sorted((segment for batch in batches for segment in batch), key=lambda segment: (segment.start, segment.end))
+    ordered = sorted(
+        (segment for batch in batches for segment in batch), key=lambda segment: (segment.start, segment.end)
+    )
     segments = [segment.model_copy(update={"id": number}) for number, segment in enumerate(ordered)]
     text = " ".join(segment.text.strip() for segment in segments if segment.text.strip())
     return Transcript(language=language, text=text, segments=segments)
@@ -21,7 +23,9 @@ def detections(batches: Iterable[Sequence[FrameDetections]], sample_fps: float |
     ordered = sorted((frame for batch in batches for frame in batch), key=lambda frame: frame.time)
     frames = [frame.model_copy(update={"index": number}) for number, frame in enumerate(ordered)]
     counts = Counter(box.class_ for frame in frames for box in frame.boxes)
-    return Detections(frames_sampled=len(frames), sample_fps=sample_fps, classes=dict(counts.most_common()), frames=frames)
+    return Detections(
+        frames_sampled=len(frames), sample_fps=sample_fps, classes=dict(counts.most_common()), frames=frames
+    )
 
 
 def stage_timings(refs: Iterable[ArtifactRef]) -> dict[str, StageTiming]:

@@ -7,16 +7,16 @@ from collections.abc import Iterable
 from typing import Final
 
 COLORS: Final = (
-    "#4c8dff", "#f2762e", "#22b07d", "#d65db1", "#e0a800", "#8f6bea", "#18a9c9", "#e5484d",
-    "#7fae2f", "#b0703c", "#5b7fa6", "#ff7aa2", "#2f9e6b", "#c2557a", "#9a8c1f", "#6a5acd",
+    "#4c8dff", "#f2762e", "#22b07d", "#d65db1", "#e0a800", "#8f6bea",
+    "#18a9c9", "#e5484d", "#8fbf26", "#a8683a", "#7d8ea3", "#ff9db5",
 )  # fmt: skip
-"""Mid-lightness hues, legible on white, on black and over video; as far apart as sixteen can be."""
+"""Mid-lightness hues, told apart at a glance on white, on black and over video."""
 
 
 def class_colors(names: Iterable[str]) -> dict[str, str]:
     """`#rrggbb` per class name: chosen by the digest of the name, moved on where another class has it already.
 
-    More than sixteen classes in one media share colours.
+    More than twelve classes in one media share colours.
     """
     chosen: dict[str, str] = {}
     for name in sorted(set(names)):

@@ -144,7 +144,7 @@ def _figures(result: Result, named: list[str]) -> list[tuple[str, str, str]]:
     words = len(result.transcript.text.split())
     work = sum(stage.wall_s for stage in result.timing.values())
     figures = [("Duration", clock(result.media.duration_s), size(result.media.bytes))]
-    remark = f"{min(share, 1.0):.0%} of the media, {words:,} words"
+    remark = f"{min(share, 1.0):.0%}, {words:,} words"
     figures.append(("Speech", clock(spoken), remark) if words else ("Speech", "none", "no words were heard"))
     if found.frames_sampled:
         figures.append(("Detections", f"{boxes:,}", f"in {found.frames_sampled:,} frames"))

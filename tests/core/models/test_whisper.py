@@ -97,7 +97,7 @@ def reference(
     return found
 
 
-def _clamp(window: SpeechWindow, start: float, end: float) -> tuple[float, float]:
+def _clamp(window: SpeechWindow, start: float, end: float) -> tuple[Any, Any]:
     begin = min(window.start + start, window.end - 0.02)
     return pytest.approx(begin, abs=2e-3), pytest.approx(min(window.start + end, window.end), abs=2.1e-2)
 
@@ -131,9 +131,14 @@ def test_batch_equals_whisper_transcribe_window_by_window(
 
 
 def test_unfinished_rest_of_windows_is_decoded_in_further_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    rounds = []
+    rounds: list[int] = []
     encode = decoding.encode
-    monkeypatch.setattr(decoding, "encode", lambda net, mels, fp16: rounds.append(len(mels)) or encode(net, mels, fp16))
+
+    def counted(network: Whisper, mels: Sequence[torch.Tensor], fp16: bool) -> torch.Tensor:
+        rounds.append(len(mels))
+        return encode(network, mels, fp16)
+
+    monkeypatch.setattr(decoding, "encode", counted)
     network = random_network(ENGLISH_VOCABULARY, seed=3)
     windows, audio = windows_of([30.0, 30.0, 12.0])
     options = TranscriptOptions.model_validate(LOOSE)

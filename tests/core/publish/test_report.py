@@ -2,7 +2,6 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -152,56 +151,60 @@ def test_figures_read_well() -> None:
     assert [seconds(x) for x in (0.123, 12.34, 125)] == ["0.12 s", "12.3 s", "2:05"]
 
 
-@contextmanager
-def shown(page: str, folder: Path, **window: bool | int) -> Iterator[Page]:
+@pytest.fixture(scope="module")
+def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     binary = chromium()
     if binary is None:
         pytest.skip("no chromium on PATH")
+    with browser(binary, tmp_path_factory.mktemp("profile")) as page:
+        yield page
+
+
+def show(tab: Page, page: str, folder: Path, width: int = 1280) -> None:
     path = folder / "report.html"
     path.write_text(page, encoding="utf-8")
-    with browser(binary, folder / "profile") as tab:
-        yield tab.open(path, **window)  # type: ignore[arg-type]
+    tab.open(path, width=width)
 
 
-def test_in_a_browser_no_attack_runs_and_nothing_leaves(tmp_path: Path, talk: Path) -> None:
-    with shown(report(hostile(), player=talk, sheet_jpeg=audio_sheet([0.1], 1.0)), tmp_path) as tab:
-        tab.wait("document.querySelector('#media').readyState >= 2")
-        tab.run("document.querySelector('#segments button').click()")
-        assert tab.run("window.pwned === undefined")
-        assert tab.run("document.querySelectorAll('#segments li').length") == len(ATTACKS)
-        assert not [url for url in tab.requests if not url.startswith(("file:", "data:"))]
-        assert tab.messages == []
+def test_in_a_browser_no_attack_runs_and_nothing_leaves(tab: Page, tmp_path: Path, talk: Path) -> None:
+    show(tab, report(hostile(), player=talk, sheet_jpeg=audio_sheet([0.1], 1.0)), tmp_path)
+    tab.wait("document.querySelector('#media').readyState >= 2")
+    tab.run("document.querySelector('#segments button').click()")
+    assert tab.run("window.pwned === undefined")
+    assert tab.run("document.querySelectorAll('#segments li').length") == len(ATTACKS)
+    assert not [url for url in tab.requests if not url.startswith(("file:", "data:"))]
+    assert tab.messages == []
 
 
-def test_in_a_browser_transcript_and_timeline_seek_and_follow(tmp_path: Path, talk: Path) -> None:
-    with shown(report(result(), player=talk, peaks=[0.1, 0.5]), tmp_path) as tab:
-        at = "document.querySelector('#media').currentTime"
-        tab.wait("document.querySelector('#media').readyState >= 2")
-        tab.click("#segments li:nth-child(2) button")
-        tab.wait(f"Math.abs({at} - 1.25) < 0.1")
-        assert tab.run("document.querySelector('[aria-current]').textContent").endswith("one two three")
-        drawn = "document.querySelector('#boxes').getContext('2d').getImageData(0,0,9999,9999).data.some((v) => v)"
-        assert tab.run(drawn)
-        tab.click(".timeline .track")
-        tab.wait(f"Math.abs({at} - 2) < 0.1")
-        tab.press("ArrowLeft")
-        tab.wait(f"{at} < 0.1")
-        tab.run("document.activeElement.blur()")
-        tab.press(" ", text=" ")
-        tab.wait(f"!document.querySelector('#media').paused && {at} > 0.1")
-        assert tab.run("document.querySelector('#play').getAttribute('aria-label')") == "Pause"
-        assert tab.messages == []
+def test_in_a_browser_transcript_and_timeline_seek_and_follow(tab: Page, tmp_path: Path, talk: Path) -> None:
+    show(tab, report(result(), player=talk, peaks=[0.1, 0.5]), tmp_path)
+    at = "document.querySelector('#media').currentTime"
+    tab.wait("document.querySelector('#media').readyState >= 2")
+    tab.click("#segments li:nth-child(2) button")
+    tab.wait(f"Math.abs({at} - 1.25) < 0.1")
+    assert tab.run("document.querySelector('[aria-current]').textContent").endswith("one two three")
+    drawn = "document.querySelector('#boxes').getContext('2d').getImageData(0,0,9999,9999).data.some((v) => v)"
+    assert tab.run(drawn)
+    tab.click(".timeline .track")
+    tab.wait(f"Math.abs({at} - 2) < 0.1")
+    tab.press("ArrowLeft")
+    tab.wait(f"{at} < 0.1")
+    tab.run("document.activeElement.blur()")
+    tab.press(" ", text=" ")
+    tab.wait(f"!document.querySelector('#media').paused && {at} > 0.1")
+    assert tab.run("document.querySelector('#play').getAttribute('aria-label')") == "Pause"
+    assert tab.messages == []
 
 
-def test_in_a_browser_the_timeline_moves_without_a_player(tmp_path: Path) -> None:
-    with shown(report(result()), tmp_path) as tab:
-        tab.click("#segments li:nth-child(3) button")
-        assert tab.run("document.querySelector('#now').textContent") == "0:02.3"
-        assert tab.run("document.querySelector('[aria-current]').textContent").endswith("good bye")
-        assert tab.messages == []
+def test_in_a_browser_the_timeline_moves_without_a_player(tab: Page, tmp_path: Path) -> None:
+    show(tab, report(result()), tmp_path)
+    tab.click("#segments li:nth-child(3) button")
+    assert tab.run("document.querySelector('#now').textContent") == "0:02.3"
+    assert tab.run("document.querySelector('[aria-current]').textContent").endswith("good bye")
+    assert tab.messages == []
 
 
 @pytest.mark.parametrize("make", [result, hostile, empty])
-def test_in_a_browser_a_phone_needs_no_sideways_scroll(tmp_path: Path, make: Callable[[], Result]) -> None:
-    with shown(report(make(), sheet_jpeg=audio_sheet([0.1], 1.0)), tmp_path, width=390, height=844) as tab:
-        assert tab.run("document.documentElement.scrollWidth") <= 390
+def test_in_a_browser_a_phone_needs_no_sideways_scroll(tab: Page, tmp_path: Path, make: Callable[[], Result]) -> None:
+    show(tab, report(make(), sheet_jpeg=audio_sheet([0.1], 1.0)), tmp_path, width=390)
+    assert tab.run("document.documentElement.scrollWidth") <= 390

@@ -24,7 +24,7 @@ def audio() -> Audio:
     voice = sum(np.sin(harmonic * phase) / harmonic for harmonic in range(1, 20))
     loudness = np.maximum(0, np.sin(2 * np.pi * 1.3 * time)) * (1 + np.sin(2 * np.pi * 4 * time)) / 2
     noise = 0.003 * np.random.default_rng(0).standard_normal(time.size)
-    return (0.2 * loudness * voice + noise).astype(np.float32)
+    return np.asarray(0.2 * loudness * voice + noise, np.float32)
 
 
 def test_probabilities_equal_those_of_the_packaged_model(audio: Audio) -> None:

@@ -1,0 +1,175 @@
+"""Clips hold exactly the frames of their interval, and sound where it was."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from tasks.core.clips import CLIPS_PER_RUN, cut_clips, plan_clips
+from tasks.core.errors import CorruptMedia
+from tasks.core.options import AudioOptions, ClipOptions, LimitOptions
+from tasks.core.probe import probe
+from tasks.core.schema import Interval, MediaInfo
+from tests import media
+
+Sample = Callable[..., Path]
+# the second starts and ends between two frames, the third on one
+INTERVALS = [(0.0, 0.3), (0.41, 1.1), (1.28, 2.0), (2.5, 3.4)]
+
+
+def spans(*pairs: tuple[float, float]) -> list[Interval]:
+    return [Interval(start=start, end=end) for start, end in pairs]
+
+
+@pytest.mark.parametrize(
+    ("segments", "expected"),
+    [
+        ([], []),
+        ([(2, 3)], [(1.75, 3.25)]),
+        ([(0.1, 3), (9, 10)], [(0.0, 3.25), (8.75, 10.0)]),
+        ([(5, 6), (2, 3)], [(1.75, 3.25), (4.75, 6.25)]),
+        ([(2, 3), (3.9, 5)], [(1.75, 5.25)]),
+        ([(2, 3), (4.1, 5)], [(1.75, 3.25), (3.85, 5.25)]),
+        ([(2, 8), (3, 4)], [(1.75, 8.25)]),
+        ([(11, 12)], []),
+    ],
+)
+def test_plan(segments: list[tuple[float, float]], expected: list[tuple[float, float]]) -> None:
+    planned = plan_clips(spans(*segments), 10.0, ClipOptions())
+    assert [(clip.start, clip.end) for clip in planned] == [pytest.approx(pair) for pair in expected]
+
+
+def test_padding_never_makes_clips_overlap() -> None:
+    planned = plan_clips(spans((1, 2), (2.5, 3), (6, 7)), 10.0, ClipOptions(merge_gap_s=0, pad_s=0.3))
+    assert [(clip.start, clip.end) for clip in planned] == [pytest.approx(pair) for pair in [(0.7, 3.3), (5.7, 7.3)]]
+
+
+def look(path: Path) -> MediaInfo:
+    return probe(path, LimitOptions(), AudioOptions())
+
+
+def frames(path: Path) -> list[tuple[int, float]]:
+    """(ordinal drawn, time) of each frame."""
+    with av.open(str(path)) as clip:
+        return [(media.read_ordinal(f.to_ndarray(format="gray")), float(f.time or 0)) for f in clip.decode(video=0)]
+
+
+def clicks(path: Path) -> list[float]:
+    with av.open(str(path)) as clip:
+        stream = clip.streams.audio[0]
+        assert (stream.codec_context.name, stream.codec_context.sample_rate, stream.codec_context.channels) == (
+            "aac",
+            16_000,
+            1,
+        )
+        decoded = list(clip.decode(stream))
+    sound = np.concatenate([frame.to_ndarray()[0] for frame in decoded])
+    return [float(decoded[0].time or 0) + time for time in media.find_clicks(sound, 16_000)]
+
+
+def check(path: Path, out: Path, intervals: Sequence[tuple[float, float]], sound_late_s: float = 0.0) -> None:
+    """Every clip against the frames and clicks that the source has; `sound_late_s` is the codec delay of the container."""
+    info = look(path)
+    assert info.video is not None
+    cut = cut_clips(path, info, spans(*intervals), out, ClipOptions())
+    assert [clip.name for clip in cut] == [f"clip_{index:04d}.mp4" for index in range(len(intervals))]
+    for clip, (start, end) in zip(cut, intervals, strict=True):
+        found = frames(clip)
+        first = math.ceil(round((start - info.video.start) * 25, 3))
+        last = math.ceil(round((end - info.video.start) * 25, 3)) - 1
+        assert [ordinal for ordinal, _ in found] == list(range(max(0, first), last + 1)), clip.name
+        shown = [start + time - info.video.start for _, time in found]
+        assert shown == pytest.approx([ordinal / 25 for ordinal, _ in found], abs=0.0015)
+        heard = [start + time - sound_late_s for time in clicks(clip)]
+        expected = [time for time in media.CLICKS if start < time + sound_late_s < end]
+        assert heard == pytest.approx(expected, abs=0.003), clip.name
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_frames_and_sound_are_exact(sample: Sample, tmp_path: Path, suffix: str) -> None:
+    check(sample("talk", suffix), tmp_path, INTERVALS)
+
+
+def test_a_stream_with_its_own_clock(sample: Sample, tmp_path: Path) -> None:
+    path = sample("transport_stream", ".ts")
+    video = look(path).video
+    assert video is not None
+    check(path, tmp_path, INTERVALS, sound_late_s=video.start)
+
+
+def test_one_key_frame_far_before_the_clip(tmp_path: Path) -> None:
+    """In MPEG-TS a seek lands anywhere: the first try finds no key frame, the second goes back far enough."""
+    options = {"output_ts_offset": "50"}
+    path = media.write(tmp_path / "gop.ts", container_format="mpegts", seconds=18, gop=9999, options=options)
+    info = look(path)
+    assert info.video is not None
+    start = 16.0 + info.video.start
+    cut = cut_clips(path, info, spans((start, start + 1)), tmp_path / "out", ClipOptions())
+    assert [ordinal for ordinal, _ in frames(cut[0])] == list(range(400, 425))
+
+
+def test_variable_frame_rate_keeps_each_frames_time(sample: Sample, tmp_path: Path) -> None:
+    path = sample("variable_rate")
+    cut = cut_clips(path, look(path), spans((0.8, 2.0)), tmp_path, ClipOptions())
+    times = [0.04 * i if i < 25 else 1 + 0.12 * (i - 25) for i in range(50)]
+    expected = [(i, time - 0.8) for i, time in enumerate(times) if 0.8 <= time < 2.0]
+    found = frames(cut[0])
+    assert [ordinal for ordinal, _ in found] == [ordinal for ordinal, _ in expected]
+    assert [time for _, time in found] == pytest.approx([time for _, time in expected], abs=0.001)
+
+
+def test_rotation_is_applied(sample: Sample, tmp_path: Path) -> None:
+    check(sample("rotated"), tmp_path, INTERVALS[:2])
+
+
+def test_video_that_starts_late(sample: Sample, tmp_path: Path) -> None:
+    path = sample("late_video")
+    cut = cut_clips(path, look(path), spans((0.1, 0.6), (0.5, 1.2)), tmp_path, ClipOptions())
+    assert clicks(cut[0]) == pytest.approx([0.4], abs=0.003)
+    assert frames(cut[1]) == [(index, pytest.approx(0.5 + index / 25, abs=0.001)) for index in range(5)]
+
+
+def test_more_clips_than_one_run_takes(talk: Path, tmp_path: Path) -> None:
+    intervals = [(0.3 * index, 0.3 * index + 0.2) for index in range(CLIPS_PER_RUN + 3)]
+    check(talk, tmp_path, intervals)
+
+
+def test_size_and_format(tmp_path: Path) -> None:
+    path = media.write(tmp_path / "odd.mkv", video="ffv1", size=(322, 182), seconds=1.0)
+    cut = cut_clips(path, look(path), spans((0, 0.5)), tmp_path / "out", ClipOptions(height=101))
+    with av.open(str(cut[0])) as clip:
+        context = clip.streams.video[0].codec_context
+        assert (context.name, context.pix_fmt, context.height) == ("h264", "yuv420p", 100)
+        assert context.width == pytest.approx(100 * 322 / 182, abs=2)
+        assert context.width % 2 == 0
+    data = cut[0].read_bytes()
+    assert data.index(b"moov") < data.index(b"mdat")
+
+
+@pytest.mark.parametrize("suffix", [".mp3", ".m4a", ".wav"])
+def test_audio_only_media_give_audio_clips(sample: Sample, tmp_path: Path, suffix: str) -> None:
+    path = sample("audio_only", suffix)
+    cut = cut_clips(path, look(path), spans(*INTERVALS), tmp_path, ClipOptions())
+    assert [clip.suffix for clip in cut] == [".m4a"] * 4
+    assert [clicks(clip) for clip in cut[1:]] == [
+        [pytest.approx(time - start, abs=0.003)] for time, (start, _) in zip(media.CLICKS, INTERVALS[1:], strict=True)
+    ]
+
+
+def test_no_speech_no_clips(sample: Sample, talk: Path, tmp_path: Path) -> None:
+    path = sample("video_only")
+    assert cut_clips(path, look(path), spans((0, 1)), tmp_path / "out", ClipOptions()) == []
+    assert cut_clips(talk, look(talk), [], tmp_path / "out", ClipOptions()) == []
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_broke_since_it_was_probed(talk: Path, tmp_path: Path) -> None:
+    info, path = look(talk), tmp_path / "broken.mp4"
+    path.write_bytes(talk.read_bytes()[:500])
+    with pytest.raises(CorruptMedia, match=r"broken\.mp4"):
+        cut_clips(path, info, spans((0, 1)), tmp_path / "out", ClipOptions())
