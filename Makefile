@@ -75,6 +75,7 @@ $(PY):
 	echo "make: install one (Debian, Ubuntu: apt-get install python3.11-venv), or name it: make setup PYTHON=/path/to/python3.11" >&2; \
 	exit 1
 
+# The .pth file lets Dask workers and schedulers of this environment find flows and tasks from any folder.
 # Bytecode is compiled now, because each Dask worker and server process would otherwise do it again where it cannot be written.
 $(STAMP):
 	@$(PY) -c "" 2>/dev/null || { rm -rf $(VENV); $(MAKE) --no-print-directory $(PY); }
@@ -83,4 +84,5 @@ $(STAMP):
 	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r $(BOOTSTRAP)
 	@$(VENV)/bin/uv pip sync --python $(PY) --require-hashes --build-constraints $(BOOTSTRAP) $(LOCK) \
 	    --compile-bytecode $$([ -t 2 ] || echo --quiet)
+	@$(PY) -c "import os, sysconfig; open(sysconfig.get_path('purelib') + '/reelflow.pth', 'w').write(os.getcwd() + '\n')"
 	@touch $@

@@ -17,7 +17,7 @@ def main() -> int:
         for name in sorted(names):
             summary = (importlib.import_module(f"benchmarks.{name}").__doc__ or "").strip().splitlines()[0]
             print(f"  {name:<16} {summary}")
-        return 2
+        return 0 if len(sys.argv) < 2 else 2
     importlib.import_module(f"benchmarks.{sys.argv[1]}").main(sys.argv[2:])
     return 0
 

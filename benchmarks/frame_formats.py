@@ -1,6 +1,6 @@
 """Formats for stored frames: bytes, write and read time for each, and what each does to YOLO's boxes.
 
-Frames are sampled at 1 frame/s from a real video (REELFLOW_TEST_MEDIA) or from a generated one, at 640x360 and 1280x720.
+Frames are sampled at 1 frame/s from a real video (REELFLOW_TEST_MEDIA) or a generated one, at 640x360 and 1280x720.
 Every format is read back and its pictures compared before its times count; times are CPU milliseconds for one frame on
 one thread, the least of the repeats.  With weights (REELFLOW_MODELS_DIR) boxes found on the stored frames are matched
 to those found on the raw ones: mean IoU of the matched, and the share that one side alone found.
@@ -9,6 +9,7 @@ to those found on the raw ones: mean IoU of the matched, and the share that one 
 from __future__ import annotations
 
 import argparse
+import functools
 import io
 import json
 import os
@@ -70,20 +71,20 @@ def _measure(images: Images, folder: Path, repeat: int) -> list[dict[str, Any]]:
     detect = _detector()
     truth = detect(images) if detect else None
     rows = []
-    for format in _formats():
-        path = folder / "batch"
-        write_ms = _least_ms(lambda f=format, p=path: f.write(images, p), repeat) / len(images)
+    path = folder / "batch"
+    for way in _formats():
+        write_ms = _least_ms(functools.partial(way.write, images, path), repeat) / len(images)
         size = path.stat().st_size
-        read_ms = _least_ms(lambda f=format, p=path: f.read(p), repeat) / len(images)
-        restored = format.read(path)
+        read_ms = _least_ms(functools.partial(way.read, path), repeat) / len(images)
+        restored = way.read(path)
         quality = _psnr(images, restored)
         if quality < WORST_PSNR_DB:
-            raise SystemExit(f"{format.name}: frames come back at {quality:.1f} dB; it is broken")
+            raise SystemExit(f"{way.name}: frames come back at {quality:.1f} dB; it is broken")
         overlap, unmatched = _agreement(truth, detect(restored)) if detect and truth is not None else (None, None)
         rows.append(
             {
                 "size": f"{images[0].shape[1]}x{images[0].shape[0]}",
-                "format": format.name,
+                "format": way.name,
                 "kB/frame": round(size / len(images) / 1000, 1),
                 "write ms": round(write_ms, 2),
                 "read ms": round(read_ms, 2),
@@ -109,7 +110,7 @@ def _formats() -> list[Format]:
         *(_in_parquet(name, _opencv_encoder(suffix, flags), _opencv_decode) for name, suffix, flags in opencv),
         *(_in_parquet(f"JPEG {q} (Pillow)", _pillow_encoder(q), _pillow_decode) for q in (85, 90, 95)),
         Format("MJPEG q2 (PyAV)", _write_mjpeg, _read_mjpeg),
-        Format("raw BGR (npy)", lambda images, path: _save_npy(np.stack(images), path), lambda path: list(_load_npy(path))),
+        Format("raw BGR (npy)", _write_bgr, _read_bgr),
         Format("raw YUV 4:2:0 (npy)", _write_yuv, _read_yuv),
     ]
 
@@ -186,6 +187,14 @@ def _load_npy(path: Path) -> np.ndarray:
     return np.asarray(np.load(path, allow_pickle=False))
 
 
+def _write_bgr(images: Images, path: Path) -> None:
+    _save_npy(np.stack(images), path)
+
+
+def _read_bgr(path: Path) -> Images:
+    return list(_load_npy(path))
+
+
 def _write_yuv(images: Images, path: Path) -> None:
     import cv2
 
@@ -223,6 +232,9 @@ def _detector() -> Callable[[Images], list[Any]] | None:
         file = weights.resolve_yolo("auto", Path(folder) if folder else None, gpu=False)
     except ModelNotFound:
         return None
+    import torch
+
+    torch.set_num_threads(1)
     model = yolo.load(file.path, "cpu", "float32", "torch")
     options = DetectionOptions(confidence=0.35)
     return lambda images: yolo.detect(model, images, (images[0].shape[1], images[0].shape[0]), options)
@@ -236,10 +248,12 @@ def _agreement(truth: list[Any], found: list[Any]) -> tuple[float, str]:
         total += len(wanted) + len(boxes)
         free = list(wanted)
         for box in boxes:
-            best = max((other for other in free if other.class_ == box.class_), key=lambda o: _iou(o, box), default=None)
-            if best is not None and _iou(best, box) >= MATCH_IOU:
-                overlaps.append(_iou(best, box))
-                free.remove(best)
+            overlap, place = max(
+                ((_iou(other, box), i) for i, other in enumerate(free) if other.class_ == box.class_), default=(0.0, 0)
+            )
+            if overlap >= MATCH_IOU:
+                overlaps.append(overlap)
+                del free[place]
     return round(float(np.mean(overlaps)), 4) if overlaps else 0.0, f"{total - 2 * len(overlaps)} / {total}"
 
 
@@ -260,7 +274,8 @@ def _default_video(folder: Path) -> Path:
 
     path = folder / "generated.mp4"
     source = ["-f", "lavfi", "-i", "testsrc2=s=1280x720:r=25:d=16,noise=alls=12:allf=t"]
-    done = run_confined([imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", *source, "-crf", "20", str(path)], Bounds(300, 300))
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", *source, "-crf", "20", str(path)]
+    done = run_confined(command, Bounds(300, 300))
     if done.returncode != 0:
         raise SystemExit(f"no video could be generated: {done.stderr}")
     return path

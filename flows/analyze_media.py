@@ -19,7 +19,7 @@ from tasks.core.errors import PermanentError
 from tasks.core.fetch import display_source
 from tasks.core.frames import plan_batches
 from tasks.core.options import AnalyzeOptions
-from tasks.core.schema import AnalyzeReport, Findings, MediaInfo, MediaRef, ModelInfo, StageTiming
+from tasks.core.schema import AnalyzeReport, Findings, MediaRef, ModelInfo, StageTiming
 from tasks.lookup import quarantined
 from tasks.models import resolve_models
 from tasks.results import read_result, result_key, result_path, views_are_fresh, whole_result
@@ -75,7 +75,9 @@ def _prepare(
 
 
 def _near(task: Any, *arguments: Any) -> Any:
-    return task.submit(*arguments).result() if settings().dask_address else task(*arguments)
+    if settings().dask_address:
+        return task.submit(*arguments).result()
+    return task(*arguments, return_state=True).result(raise_on_failure=True)
 
 
 def _analyze(
@@ -86,9 +88,8 @@ def _analyze(
     timing: dict[str, StageTiming],
 ) -> None:
     progress = Progress(f"Analysing {found.name}")
-    meter = Meter()
-    info: MediaInfo = _near(media.probe_media, found, options.limits, options.audio)
-    timing["probe"] = meter.timing(bytes_in=found.bytes)
+    probed = _near(media.probe_media, found, options.limits, options.audio)
+    info = media.load_info(probed)
 
     audio = speech.extract_audio.submit(found, info)
     segments = speech.segment_speech.submit(found, audio, options.segments)
@@ -120,6 +121,7 @@ def _analyze(
     progress.expect("publish")
 
     findings = Findings(
+        probe=probed,
         audio=audio.result(),
         segments=heard,
         clips=next(iter(progress.gather("clips", clips)), None),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from tasks.core import fetch, probe
+from tasks.core import fetch
 from tasks.core.errors import ModelNotFound, PermanentError, SourceChanged
 from tasks.core.models import weights, yolo
 from tasks.core.options import AnalyzeOptions, DetectionOptions, LimitOptions
@@ -22,8 +23,9 @@ def fetch_source(source: str, store: str, limits: LimitOptions) -> MediaRef:
     return MediaRef(media_id=fetched.media_id, source=source, bytes=fetched.bytes, store=store)
 
 
-def source_file(media: MediaRef) -> Path:
-    """A local file with the media's bytes: from this host's cache, or fetched again.
+@contextmanager
+def source_file(media: MediaRef) -> Iterator[Path]:
+    """A local file with the media's bytes, from this host's cache or fetched again; kept while the block reads it.
 
     Raises SourceChanged when the source now has other bytes than the media.
     """
@@ -32,7 +34,8 @@ def source_file(media: MediaRef) -> Path:
         raise SourceChanged(
             f"{fetch.display_source(media.source)} has changed while it was analysed; run it again for the new content."
         )
-    return again.path
+    with fetch.hold(again.path):
+        yield again.path
 
 
 def _fetch(source: str, limits: LimitOptions) -> fetch.Fetched:
@@ -98,7 +101,6 @@ def answer(source: str, store: str, options: AnalyzeOptions) -> AnalyzeReport | 
         models, _ = find_models(options)
         done = whole_result(root, found.media_id, result_key(found.media_id, options, models))
         if done is None or not views_are_fresh(root, done):
-            probe.probe(source_file(found), options.limits, options.audio)
             return None
     except PermanentError as error:
         return quarantined(source, store, found, error, started)

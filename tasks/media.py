@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from prefect import task
 
+from tasks.artifacts import artifact_file
 from tasks.core import probe
 from tasks.core.options import AudioOptions, LimitOptions
-from tasks.core.schema import MediaInfo, MediaRef
+from tasks.core.records import load_records, save_records
+from tasks.core.schema import ArtifactRef, MediaInfo, MediaRef
 from tasks.lookup import fetch_source, source_file
-from tasks.stage import RETRY
+from tasks.stage import RETRY, stage
+
+INFO = "media.json"
 
 
 @task(task_run_name="fetch", **RETRY)
@@ -17,7 +23,13 @@ def fetch_media(source: str, store: str, limits: LimitOptions) -> MediaRef:
     return fetch_source(source, store, limits)
 
 
-@task(task_run_name="probe · {media.name}", **RETRY)
-def probe_media(media: MediaRef, limits: LimitOptions, audio: AudioOptions) -> MediaInfo:
+@stage("probe", version=1)
+def probe_media(media: MediaRef, limits: LimitOptions, audio: AudioOptions, out: Path) -> None:
     """What the media holds, or why it cannot be analysed."""
-    return probe.probe(source_file(media), limits, audio)
+    with source_file(media) as path:
+        save_records(probe.probe(path, limits, audio), out / INFO)
+
+
+def load_info(ref: ArtifactRef) -> MediaInfo:
+    """Streams and duration of a `probe` artifact."""
+    return load_records(MediaInfo, artifact_file(ref, INFO))

@@ -15,6 +15,7 @@ from tasks.core.schema import ArtifactRef, Clip, Interval, MediaInfo, MediaRef, 
 from tasks.lookup import same_weights, source_file
 from tasks.settings import settings
 from tasks.stage import stage
+from tasks.threads import threads_per_task
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,7 +33,8 @@ TRANSCRIPT = "transcript.json"
 @stage("audio", version=1)
 def extract_audio(media: MediaRef, info: MediaInfo, out: Path) -> None:
     """The chosen audio stream as 16 kHz mono, or silence of the media's length."""
-    track.extract_audio(source_file(media), info, out / AUDIO)
+    with source_file(media) as path:
+        track.extract_audio(path, info, out / AUDIO)
 
 
 @stage("segments", version=1)
@@ -46,7 +48,8 @@ def segment_speech(media: MediaRef, audio: ArtifactRef, options: SegmentOptions,
 def cut_clips(media: MediaRef, info: MediaInfo, segments: ArtifactRef, options: ClipOptions, out: Path) -> None:
     """One small, frame-accurate clip for each stretch of speech."""
     planned = clips.plan_clips(load_segments(segments), info.duration_s, options)
-    files = clips.cut_clips(source_file(media), info, planned, out, options)
+    with source_file(media) as path:
+        files = clips.cut_clips(path, info, planned, out, options, threads_per_task())
     cut = [Clip(start=clip.start, end=clip.end, uri=file.name) for clip, file in zip(planned, files, strict=True)]
     save_records(cut, out / CLIPS)
 

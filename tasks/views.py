@@ -23,9 +23,8 @@ def write_views(store: Store, media: MediaRef, result: Result, findings: Finding
         return
     peaks = waveform.peaks(track.load_audio(artifact_file(findings.audio, AUDIO)))
     sheet = _sheet(result, findings, peaks)
-    page = report.report(
-        result, sheet_jpeg=sheet, player=source_file(media), player_url=_player_url(media.source), peaks=peaks
-    )
+    with source_file(media) as path:
+        page = report.report(result, sheet_jpeg=sheet, player=path, player_url=_player_url(media.source), peaks=peaks)
     files = {
         "srt": subtitles.srt(result).encode(),
         "vtt": subtitles.vtt(result).encode(),

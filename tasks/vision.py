@@ -24,7 +24,8 @@ DETECTIONS = "detections.json"
 @stage("frames", version=1, label="{media.name} from {batch.start:.0f} s")
 def sample_frames(media: MediaRef, info: MediaInfo, batch: FrameBatchSpec, options: FrameOptions, out: Path) -> None:
     """One batch of frames with their exact times."""
-    found = sampling.sample_frames(source_file(media), info, batch, options, threads_per_task())
+    with source_file(media) as path:
+        found = sampling.sample_frames(path, info, batch, options, threads_per_task())
     save_frames(found, out / FRAMES, options)
 
 

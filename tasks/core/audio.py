@@ -54,7 +54,7 @@ def extract_audio(path: Path, info: MediaInfo, out: Path, timeout_s: float | Non
 
 
 def in_media_time(stream: Any, zero_s: float) -> Any:
-    """An ffmpeg-python audio stream (read with -copyts) as 16 kHz mono whose first sample lies at timestamp `zero_s`."""
+    """An ffmpeg-python audio stream (read with -copyts) as 16 kHz mono that starts at timestamp `zero_s`."""
     import ffmpeg as graph
 
     shifted = graph.filter(stream, "asetpts", f"PTS-({zero_s:.9f})/TB")

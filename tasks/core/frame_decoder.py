@@ -30,17 +30,25 @@ MAX_PENDING_BYTES = 64 * 2**20
 """Packets held back while it is not known whether they are needed; beyond this they are decoded."""
 
 SEEK_BACK_S = (0, 2, 8, 32)
-"""A seek may land after the frame that is wanted; the next try aims this much earlier, the last reads from the start."""
+"""A seek may land after the frame that is wanted; the next try aims this much earlier, the last is the start."""
 
 SKIP_UNREFERENCED = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4", "vp8", "vp9"})
-"""Codecs whose decoder takes skip_frame from packet to packet; libdav1d keeps the value that it was opened with."""
+"""Codecs whose decoder takes skip_frame from packet to packet; libdav1d keeps the first."""
 
 
 class FrameDecoder:
     """One pass over one video stream. `open_container` opens the file anew; `convert` turns a frame into an image."""
 
     def __init__(
-        self, open_container: Opener, stream_index: int, convert: Convert, *, threads: int, max_pixels: int, deadline: float, name: str
+        self,
+        open_container: Opener,
+        stream_index: int,
+        convert: Convert,
+        *,
+        threads: int,
+        max_pixels: int,
+        deadline: float,
+        name: str,
     ) -> None:
         self._open = open_container
         self._stream_index = stream_index
@@ -150,7 +158,7 @@ class FrameDecoder:
     def _prepare(self, container: InputContainer) -> AvVideoStream:
         stream = container.streams[self._stream_index]
         if not isinstance(stream, AvVideoStream) or stream.codec_context is None:
-            raise UnsupportedCodec(f"{self._name}: there is no decoder for its video; re-encode it, for example as H.264")
+            raise UnsupportedCodec(f"{self._name}: there is no decoder for its video; re-encode it as H.264")
         stream.codec_context.thread_count = max(1, self._threads)
         stream.codec_context.options = {"max_pixels": str(self._max_pixels)}
         stream.thread_type = "AUTO" if self._threads > 1 else "NONE"
@@ -331,7 +339,7 @@ class _Everything(_Selection):
     def _receive(self, frames: list[VideoFrame]) -> None:
         for frame in frames:
             pts = _pts(frame)
-            if pts is None or self.done:
+            if pts is None:
                 continue
             if not self._started:
                 self._check_start(pts)

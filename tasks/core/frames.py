@@ -31,7 +31,7 @@ MAX_TIMESTAMP_ERROR_S = Fraction(1, 2000)
 MIN_PIXELS_ALLOWED = 2**22
 """A stream may change its frame size: up to this many pixels, or four times what probe found."""
 
-INTRA_CODECS = frozenset({"mjpeg", "prores", "dnxhd", "rawvideo", "huffyv", "ffvhuff", "v210", "dvvideo", "jpeg2000", "png"})
+INTRA_CODECS = frozenset({"mjpeg", "prores", "dnxhd", "rawvideo", "huffyv", "ffvhuff", "v210", "dvvideo", "png"})
 """Every frame is a key frame."""
 
 DECODE_SECONDS_BASE, DECODE_SECONDS_PER_SECOND = 120.0, 30.0
@@ -81,9 +81,7 @@ def plan_batches(info: MediaInfo, options: FrameOptions) -> list[FrameBatchSpec]
     ]
 
 
-def sample_frames(
-    path: Path, info: MediaInfo, batch: FrameBatchSpec, options: FrameOptions, threads: int
-) -> Frames:
+def sample_frames(path: Path, info: MediaInfo, batch: FrameBatchSpec, options: FrameOptions, threads: int) -> Frames:
     """Decodes one batch: BGR images at most options.max_side pixels long, with the container's own times.
 
     A sample is the frame that is displayed at its time: the last one stamped at or before it.  A frame displayed
@@ -147,7 +145,8 @@ def _samples(
     limits = [clock.last_at((first + k) / rate) for k in range(batch.count)]
     after = clock.last_at((first - 1) / rate) if batch.first_frame else None
     shown = decoder.displayed_at(limits, after)
-    return {pts: image for pts, (_, image) in shown.items()}, {pts: batch.first_frame + k for pts, (k, _) in shown.items()}
+    images = {pts: image for pts, (_, image) in shown.items()}
+    return images, {pts: batch.first_frame + ordinal for pts, (ordinal, _) in shown.items()}
 
 
 def _key_frames(
@@ -168,9 +167,7 @@ def _key_frame_batches(video: VideoStream, end: float, most: int) -> list[FrameB
     _check_batches(count)
     edges = [float(start + k * length) for k in range(count)] + [end]
     return [
-        FrameBatchSpec(
-            index=k, start=edges[k], end=edges[k + 1], first_frame=round(k * length * video.fps), count=0
-        )
+        FrameBatchSpec(index=k, start=edges[k], end=edges[k + 1], first_frame=round(k * length * video.fps), count=0)
         for k in range(count)
     ]
 

@@ -48,7 +48,8 @@ IMAGES = frozenset({"gif", "image2", "image2pipe", "apng", "ico", "webp_anim", "
 _MAGIC = (
     (re.compile(rb"\x89PNG|\xff\xd8\xff|GIF8|RIFF....WEBP|BM....\0\0\0\0|II\*\0|MM\0\*|8BPS", re.DOTALL), "an image"),
     (re.compile(rb"....ftyp(avi[fs]|hei[cfsx]|mif1)", re.DOTALL), "an image"),
-    (re.compile(rb"PK\x03\x04|\x1f\x8b|7z\xbc\xaf|Rar!|\xfd7zXZ|\x28\xb5\x2f\xfd|BZh|.{257}ustar", re.DOTALL), "an archive"),
+    (re.compile(rb"PK\x03\x04|\x1f\x8b|7z\xbc\xaf|Rar!|\xfd7zXZ|\x28\xb5\x2f\xfd|BZh", re.DOTALL), "an archive"),
+    (re.compile(rb".{257}ustar", re.DOTALL), "an archive"),
     (re.compile(rb"%PDF"), "a PDF document"),
     (re.compile(rb"\x7fELF|MZ"), "a program"),
 )  # fmt: skip
@@ -224,8 +225,9 @@ def _choose_audio(streams: Sequence[dict[str, Any]], options: AudioOptions, name
         if not 0 <= wanted < len(streams):
             raise OptionError(f"{name}: audio.stream={wanted} is none of its audio streams: {listed}")
         return streams[wanted]
-    same = [s for s in streams if (s["language"] or "").lower() == wanted.lower()]
-    alike = [s for s in streams if wanted and (s["language"] or "").lower().startswith(wanted.lower())]
+    spoken = [(s, (s["language"] or "").lower()) for s in streams if wanted]
+    same = [s for s, language in spoken if language == wanted.lower()]
+    alike = [s for s, language in spoken if language.startswith(wanted.lower())]
     found = _default(same) or _default(alike)
     if found is None:
         raise OptionError(f"{name}: audio.stream={wanted} is the language of none of its audio streams: {listed}")

@@ -129,7 +129,7 @@ def _public_address(host: str, port: int) -> str:
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is on the public internet, also when it is wrapped into an IPv6 one (mapped, 6to4, NAT64)."""
+    """Whether an IP address is on the public internet, also one wrapped into IPv6 (mapped, 6to4, Teredo, NAT64)."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
         inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)

@@ -203,6 +203,7 @@ class ArtifactRef(Record):
 class Findings(Record):
     """The artifacts of one media that a result is made of."""
 
+    probe: ArtifactRef
     audio: ArtifactRef
     segments: ArtifactRef
     clips: ArtifactRef | None = None
@@ -216,7 +217,7 @@ class Findings(Record):
 
     def named(self) -> dict[str, ArtifactRef]:
         """Every artifact by name; batches are numbered: frames/0, frames/1."""
-        single = {name: ref for name in ("audio", "segments", "clips", "language") if (ref := getattr(self, name))}
+        single = {name: ref for name in ("probe", "audio", "segments", "clips", "language") if (ref := getattr(self, name))}
         batches = {
             f"{name}/{number}": ref
             for name in ("transcript", "frames", "detections")

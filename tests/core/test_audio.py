@@ -22,7 +22,8 @@ def clicks_of(path: Path, out: Path, stream: int | str | None = None) -> list[fl
     info = probe(path, LimitOptions(), AudioOptions(stream=stream))
     extract_audio(path, info, out)
     sound = load_audio(out)
-    assert (sound.dtype, sound.shape) == (np.float32, (sample_count(info.duration_s),))
+    assert sound.dtype == np.float32
+    assert len(sound) == sample_count(info.duration_s)
     return media.find_clicks(sound, SAMPLE_RATE)
 
 
@@ -54,7 +55,7 @@ def _video_start(path: Path) -> float:
 def test_a_gap_becomes_silence(tmp_path: Path) -> None:
     path = tmp_path / "gap.mkv"
     whole = media.write(tmp_path / "whole.mkv", audio="libopus", rate=48_000)
-    drop = "noise=drop='gt(t,1.7)*lt(t,2.4)'"
+    drop = r"noise=drop=gt(pts*tb\,1.7)*lt(pts*tb\,2.4)"
     media.ffmpeg("-i", whole, "-c", "copy", "-bsf:a", drop, path)
     assert clicks_of(path, tmp_path / "audio.flac") == pytest.approx(media.CLICKS, abs=0.02)
 

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -36,7 +37,14 @@ ENCODINGS = {
     "mpeg1.mpg": ("-c:v", "mpeg1video", "-bf", "2", "-g", "12"),
     "mpeg2.ts": ("-c:v", "mpeg2video", "-bf", "2", "-g", "15"),
     "mpeg4.avi": ("-c:v", "mpeg4", "-bf", "2", "-g", "30"),
-    "hevc.mp4": ("-c:v", "libx265", "-x265-params", "keyint=30:open-gop=1:log-level=none:pools=1", "-preset", "ultrafast"),
+    "hevc.mp4": (
+        "-c:v",
+        "libx265",
+        "-x265-params",
+        "keyint=30:open-gop=1:log-level=none:pools=1",
+        "-preset",
+        "ultrafast",
+    ),
     "vp9.webm": ("-c:v", "libvpx-vp9", "-cpu-used", "8", "-deadline", "realtime", "-g", "40"),
     "av1.mp4": ("-c:v", "libsvtav1", "-preset", "12", "-g", "40", "-svtav1-params", "lp=1"),
     "variable.mkv": ("-vf", r"select='not(between(mod(n\,40)\,5\,33))'", "-fps_mode", "vfr", *X264),
@@ -51,7 +59,9 @@ def encoded(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     def get(name: str) -> Path:
         path = folder / name
         if not path.exists():
-            media.ffmpeg("-f", "lavfi", "-i", "testsrc2=s=128x72:r=25:d=6", "-pix_fmt", "yuv420p", *ENCODINGS[name], path)
+            media.ffmpeg(
+                "-f", "lavfi", "-i", "testsrc2=s=128x72:r=25:d=6", "-pix_fmt", "yuv420p", *ENCODINGS[name], path
+            )
         return path
 
     return get
@@ -70,19 +80,24 @@ def sample_all(path: Path, options: FrameOptions, threads: int = 1) -> Sampled:
         frames = sample_frames(path, info, batch, options, threads)
         assert len(frames) <= options.batch_size
         assert not set(frames.times) & set(found), "two batches gave the same frame"
-        found |= {time: (index, image) for time, index, image in zip(frames.times, frames.indexes, frames.images, strict=True)}
+        found |= {
+            time: (index, image) for time, index, image in zip(frames.times, frames.indexes, frames.images, strict=True)
+        }
     return found
 
 
 def decode_everything(path: Path) -> list[tuple[float, np.ndarray, bool]]:
     """(media time, image, is key frame) of every frame, in order of time."""
-    info = describe(path)
+    offset = Fraction(round(describe(path).start_offset_s * 1e6), 10**6)
     with av.open(str(path)) as container:
         frames = [
-            (max(0.0, float(Fraction(frame.pts) * frame.time_base - Fraction(round(info.start_offset_s * 1e6), 10**6))),
-             frame.to_ndarray(format="bgr24"), frame.key_frame)
+            (
+                max(0.0, float(Fraction(frame.pts or 0) * (frame.time_base or 1) - offset)),
+                frame.to_ndarray(format="bgr24"),
+                bool(frame.key_frame),
+            )
             for frame in container.decode(container.streams.video[0])
-        ]  # fmt: skip
+        ]
     return sorted(frames, key=lambda frame: frame[0])
 
 
@@ -136,10 +151,17 @@ def test_key_frames_are_all_found_whatever_the_batches(encoded: Callable[[str], 
         assert all(np.array_equal(found[time], wanted[time]) for time in wanted)
 
 
-def test_groups_without_a_sample_are_not_decoded(encoded: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    fed = []
+def test_groups_without_a_sample_are_not_decoded(
+    encoded: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fed: list[object] = []
     decode = frame_decoder._decode
-    monkeypatch.setattr(frame_decoder, "_decode", lambda codec, packet: fed.append(packet.pts) or decode(codec, packet))
+
+    def spy(codec: Any, packet: Any) -> list[av.VideoFrame]:
+        fed.append(packet.pts)
+        return decode(codec, packet)
+
+    monkeypatch.setattr(frame_decoder, "_decode", spy)
     assert len(sample_all(encoded("b_frames.mp4"), FrameOptions(fps=0.3))) == 2
     assert len(fed) < 25, "0 s and 3.33 s need one frame and a third of a group, not 150 frames"
 
@@ -197,12 +219,14 @@ def test_batches_of_huge_frames_are_cut_to_fit_memory() -> None:
     assert max(b.count for b in batches) * 8192 * 8192 * 3 <= 2**30
     assert sum(b.count for b in batches) == 60
     week = info.model_copy(update={"video": video.model_copy(update={"duration_s": 7 * 86400.0})})
-    with pytest.raises(OptionError, match="raise frames.batch_size"):
+    with pytest.raises(OptionError, match=r"raise frames\.batch_size"):
         plan_batches(week, FrameOptions(fps=60, batch_size=1))
 
 
 @pytest.mark.parametrize("name", ["fragmented.mp4", "open_gop.ts", "mpeg1.mpg"])
-def test_truncated_file_gives_what_came_before_the_damage(encoded: Callable[[str], Path], tmp_path: Path, name: str) -> None:
+def test_truncated_file_gives_what_came_before_the_damage(
+    encoded: Callable[[str], Path], tmp_path: Path, name: str
+) -> None:
     info, options = describe(encoded(name)), FrameOptions(fps=2, batch_size=4)
     cut = tmp_path / name
     cut.write_bytes(encoded(name).read_bytes()[: int(info.bytes * 0.6)])
@@ -243,8 +267,8 @@ def test_playlists_and_missing_files_are_refused(tmp_path: Path) -> None:
 
 def test_stored_batch_comes_back(tmp_path: Path) -> None:
     rows = np.linspace(0, 255, 90, dtype=np.uint8)
-    images = [np.dstack([np.tile(rows[:, None], 160), np.full((90, 160), 40 * k, np.uint8), np.tile(rows[:, None], 160)])
-              for k in range(3)]  # fmt: skip
+    slope = np.tile(rows[:, None], 160)
+    images = [np.dstack([slope, np.full((90, 160), 40 * k, np.uint8), slope]) for k in range(3)]
     frames = Frames(images=images, times=[0.04, 1 / 3, 2.0], indexes=[4, 5, 9], width=1920, height=1080)
     path = tmp_path / "frames.parquet"
     save_frames(frames, path, FrameOptions(quality=95))

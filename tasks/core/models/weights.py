@@ -81,15 +81,14 @@ def resolve_whisper(
     if found is not None:
         return found
     if canonical not in whisper_models():
-        raise _not_found(f"{name}: no such Whisper model or file (names: {', '.join(whisper_models())})", folders, "base")
+        names = ", ".join(whisper_models())
+        raise _not_found(f"{name}: no such Whisper model or file (names: {names})", folders, "base")
     if download:
         return fetch_weights(canonical, models_dir)
     raise _not_found(f"{canonical}.pt", folders, canonical)
 
 
-def resolve_yolo(
-    name: str, models_dir: Path | None, download: bool = False, *, gpu: bool | None = None
-) -> WeightsFile:
+def resolve_yolo(name: str, models_dir: Path | None, download: bool = False, *, gpu: bool | None = None) -> WeightsFile:
     """The detector that `name` means: auto, bundled, a name in the models folder (yolo11n, yolo11n.pt) or a path.
 
     A name also finds files that only begin with it (yolo11n-int8.pt).  auto takes the largest YOLO that is there on a
@@ -129,7 +128,7 @@ def fetch_weights(name: str, models_dir: Path | None) -> WeightsFile:
     with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as partial:
         got = _fetch_whisper(canonical, Path(partial)) if kind == "whisper" else _fetch_yolo(canonical, Path(partial))
         path = folder / got.name
-        os.replace(got, path)
+        got.replace(path)
     return _weights(path)
 
 
@@ -287,7 +286,8 @@ def has_gpu(gpu: bool | None = None) -> bool:
 def _not_found(what: str, folders: list[Path], name: str) -> ModelNotFound:
     looked = ", ".join(map(str, folders)) or "no folder is configured (REELFLOW_MODELS_DIR)"
     return ModelNotFound(
-        f"{what}: not found; looked in {looked}. Put the file there, or get it with: python -m flows models fetch {name}"
+        f"{what}: not found; looked in {looked}. Put the file there, or get it with: "
+        f"python -m flows models fetch {name}"
     )
 
 

@@ -29,12 +29,10 @@ WINDOW_S = N_FRAMES * HOP_LENGTH / SAMPLE_RATE
 """Seconds of audio per input of the network: 30."""
 TIMESTAMP_S = 0.02
 """Spacing of Whisper's timestamps: the least length of a segment."""
-UNSPACED_LANGUAGES = frozenset({"zh", "ja", "th", "lo", "my", "yue"})
-"""Written without spaces between words (whisper.tokenizer.split_to_word_tokens)."""
-LARGEST_DIMENSIONS = ModelDimensions(128, 1500, 2048, 64, 64, 60_000, 1024, 2048, 64, 64)
-"""Bounds for checkpoints, above those of large-v3: a hostile file must not take all memory."""
 
 Audio = npt.NDArray[np.float32]
+LARGEST_DIMENSIONS = ModelDimensions(128, 1500, 2048, 64, 64, 60_000, 1024, 2048, 64, 64)
+"""Bounds for checkpoints, above those of large-v3: a hostile file must not take all memory."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +172,7 @@ def transcribe(
     """Segments of the windows in media time, in order, ids from 0; words where `options.words`.
 
     `audio[i]` holds the samples of `windows[i]`: float32, mono, 16 kHz, at most 30 s. Without a language, the most
-    probable one over these windows is used. Text is stripped: join it with `join_text`. Raises ValueError when windows
+    probable one over these windows is used. Text is stripped. Raises ValueError when windows
     and audio do not match, SetupError when the model does not know the language.
     """
     if len(windows) != len(audio):
@@ -194,11 +192,6 @@ def transcribe(
         decoding.transcribe_windows(model.network, progress, options, code, model.fp16)
     found = [(window, raw) for window, state in zip(windows, progress, strict=True) for raw in state.segments]
     return [_segment(number, window, raw, options.words) for number, (window, raw) in enumerate(found)]
-
-
-def join_text(texts: Sequence[str], language: str | None) -> str:
-    """One text from those of segments: with spaces, except in languages written without them."""
-    return ("" if language in UNSPACED_LANGUAGES else " ").join(text for text in texts if text)
 
 
 def _segment(number: int, window: SpeechWindow, raw: dict[str, Any], words: bool) -> Segment:

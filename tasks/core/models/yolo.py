@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import os
 import tempfile
 import threading
@@ -54,7 +55,11 @@ class YoloModel:
 
 
 def load(
-    path: Path, device: str = "auto", precision: str = "auto", backend: str = "auto", image_size: int = 640,
+    path: Path,
+    device: str = "auto",
+    precision: str = "auto",
+    backend: str = "auto",
+    image_size: int = 640,
     cache_dir: Path | None = None,
 ) -> YoloModel:
     """The model of a weights file, loaded by the first call of this process and kept.
@@ -140,7 +145,7 @@ def import_ultralytics(cache_dir: Path | None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         os.environ["YOLO_CONFIG_DIR"] = str(folder)
     threads = os.environ.get("OMP_NUM_THREADS")
-    import ultralytics.utils  # sets OMP_NUM_THREADS for every child process
+    importlib.import_module("ultralytics.utils")  # sets OMP_NUM_THREADS for every child process
 
     if threads is None:
         os.environ.pop("OMP_NUM_THREADS", None)
@@ -158,7 +163,8 @@ def load_network(path: Path) -> Any:
     if not networks._SafeLoad.SUPPORTED:
         raise ToolFailed("this torch cannot load weights safely; install the locked version with make setup")
     try:
-        checkpoint, _ = networks.torch_safe_load(path, safe_only=True)
+        restricted_load: Any = networks.torch_safe_load
+        checkpoint, _ = restricted_load(path, safe_only=True)
     except Exception as error:
         raise BadModel(
             f"{path.name} was not loaded: it is damaged, or it is no Ultralytics checkpoint (a checkpoint that holds "
@@ -168,7 +174,8 @@ def load_network(path: Path) -> Any:
     network = checkpoint.get("ema") or checkpoint.get("model") if isinstance(checkpoint, dict) else None
     if not isinstance(network, networks.DetectionModel) or getattr(network, "task", "detect") != "detect":
         raise BadModel(f"{path.name} is no model that detects objects; use a YOLO detection model such as yolo11n.pt")
-    network = network.float().fuse(verbose=False).eval()
+    fuse: Any = network.float().fuse
+    network = fuse(verbose=False).eval()
     for module in network.modules():
         if hasattr(module, "inplace"):
             module.inplace = True
@@ -188,7 +195,8 @@ def _load_torch(path: Path, device: str, precision: str) -> YoloModel:
         with torch.inference_mode():
             batch = torch.from_numpy(images).to(device).permute(0, 3, 1, 2).to(dtype).div_(255)
             output = network(batch)
-            return (output[0] if isinstance(output, (list, tuple)) else output).float()
+            predictions: torch.Tensor = output[0] if isinstance(output, (list, tuple)) else output
+            return predictions.float()
 
     return YoloModel(
         names=_names(network),
@@ -266,7 +274,7 @@ def _detect_same_size(
             end2end=model.end2end,
         )
         rows = [
-            torch.cat((scale_boxes(batch.shape[1:3], row[:, :4], images[0].shape), row[:, 4:6]), 1).tolist()
+            [*scale_boxes(batch.shape[1:3], row[:, :4], images[0].shape).T.tolist(), *row[:, 4:6].T.tolist()]
             for row in kept
         ]
     height, width = images[0].shape[:2]
@@ -278,7 +286,9 @@ def _detect_same_size(
                 class_=model.names[int(number)],
                 confidence=round(confidence, 4),
             )
-            for x1, y1, x2, y2, confidence, number in sorted(row, key=lambda box: (-box[4], box[5], *box[:4]))
+            for x1, y1, x2, y2, confidence, number in sorted(
+                zip(*row, strict=True), key=lambda box: (-box[4], box[5], *box[:4])
+            )
         ]
         for row in rows
     ]

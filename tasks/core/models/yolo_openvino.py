@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import shutil
 import tempfile
 import warnings
@@ -79,6 +78,6 @@ def _export(network: Callable[[], tuple[Any, dict[str, Any]]], folder: Path) -> 
         openvino.save_model(model, partial / "model.xml", compress_to_fp16=False)
         (partial / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
-        os.replace(partial, folder)
+        partial.replace(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

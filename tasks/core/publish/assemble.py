@@ -7,6 +7,9 @@ from collections.abc import Iterable, Sequence
 
 from tasks.core.schema import ArtifactRef, Detections, FrameDetections, Segment, StageTiming, Transcript
 
+UNSPACED_LANGUAGES = frozenset({"zh", "ja", "th", "lo", "my", "yue"})
+"""Written without spaces between words (whisper.tokenizer.split_to_word_tokens)."""
+
 
 def transcript(batches: Iterable[Sequence[Segment]], language: str | None) -> Transcript:
     """The batches' segments in order of time, numbered from 0, and their text in one string."""
@@ -14,8 +17,13 @@ def transcript(batches: Iterable[Sequence[Segment]], language: str | None) -> Tr
         (segment for batch in batches for segment in batch), key=lambda segment: (segment.start, segment.end)
     )
     segments = [segment.model_copy(update={"id": number}) for number, segment in enumerate(ordered)]
-    text = " ".join(segment.text.strip() for segment in segments if segment.text.strip())
+    text = join_text([segment.text.strip() for segment in segments], language)
     return Transcript(language=language, text=text, segments=segments)
+
+
+def join_text(texts: Sequence[str], language: str | None) -> str:
+    """One text from those of segments: with spaces, except in languages written without them."""
+    return ("" if language in UNSPACED_LANGUAGES else " ").join(text for text in texts if text)
 
 
 def detections(batches: Iterable[Sequence[FrameDetections]], sample_fps: float | None) -> Detections:

@@ -281,10 +281,6 @@ def test_device_and_precision(monkeypatch: pytest.MonkeyPatch) -> None:
         whisper.pick_precision("float16", "cpu")
 
 
-def test_text_is_joined_as_the_language_writes_it() -> None:
-    assert whisper.join_text(["one two", "", "three"], "en") == "one two three"
-    assert whisper.join_text(["你好", "世界"], "zh") == "你好世界"
-
 
 @pytest.mark.skipif(not bundled.SPEECH_CHECKPOINT.is_file(), reason="the bundled speech model is not in this checkout")
 def test_bundled_model_gives_the_same_text_batched_and_alone() -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,6 +21,7 @@ from tasks.core.options import AudioOptions, DetectionOptions, FrameOptions, Lim
 from tasks.core.probe import probe
 from tasks.core.schema import Box
 
+Street = tuple[list[np.ndarray], tuple[int, int]]
 OPTIONS = DetectionOptions(confidence=0.35)
 
 
@@ -68,15 +70,16 @@ def predicted(weights: Path, images: list[np.ndarray]) -> list[list[Box]]:
     """What ultralytics finds, one image at a time."""
     from ultralytics import YOLO
 
-    model = YOLO(str(weights))
+    model: Any = YOLO(str(weights))
     results = [model.predict(image, conf=0.35, iou=0.7, imgsz=640, verbose=False, device="cpu")[0] for image in images]
     return [
-        [Box(xyxy=tuple(row[:4]), class_=result.names[int(row[5])], confidence=row[4]) for row in result.boxes.data.tolist()]
+        [Box(xyxy=tuple(box[:4]), class_=result.names[int(box[5])], confidence=box[4]) for box in rows]
         for result in results
+        for rows in [result.boxes.data.tolist()]
     ]
 
 
-def test_boxes_are_those_of_ultralytics(torch_model: yolo.YoloModel, weights: Path, street: tuple) -> None:
+def test_boxes_are_those_of_ultralytics(torch_model: yolo.YoloModel, weights: Path, street: Street) -> None:
     images, size = street
     some = [images[0], images[9], images[18][:300, :500], images[5]]
     found = yolo.detect(torch_model, some[:2], size, OPTIONS) + [
@@ -89,17 +92,16 @@ def test_boxes_are_those_of_ultralytics(torch_model: yolo.YoloModel, weights: Pa
 
 
 def test_openvino_boxes_are_those_of_torch(
-    torch_model: yolo.YoloModel, weights: Path, street: tuple, cache: Path, monkeypatch: pytest.MonkeyPatch
+    torch_model: yolo.YoloModel, weights: Path, street: Street, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("openvino")
     images, size = street
     model = yolo.load(weights, "auto", "auto", "auto", 640, cache)
     assert model.backend == "openvino"
     turned = [np.ascontiguousarray(np.rot90(image)) for image in images[:2]]
-    assert_close(yolo.detect(model, images[:6], size, OPTIONS), yolo.detect(torch_model, images[:6], size, OPTIONS), 1, 0.01)
-    assert_close(
-        yolo.detect(model, turned, size[::-1], OPTIONS), yolo.detect(torch_model, turned, size[::-1], OPTIONS), 1, 0.01
-    )
+    for some, (width, height) in ((images[:6], size), (turned, size[::-1])):
+        found, wanted = (yolo.detect(engine, some, (width, height), OPTIONS) for engine in (model, torch_model))
+        assert_close(found, wanted, 1, 0.01)
     monkeypatch.setattr(yolo, "_models", {})
     monkeypatch.setattr(yolo_openvino, "_export", lambda *_: pytest.fail("exported a second time"))
     again = yolo.load(weights, "cpu", "auto", "openvino", 640, cache)
@@ -107,7 +109,7 @@ def test_openvino_boxes_are_those_of_torch(
     assert not [path for path in (cache / "openvino").iterdir() if path.name.startswith(".export")]
 
 
-def test_boxes_are_in_source_pixels_when_frames_are_stored_smaller(torch_model: yolo.YoloModel, street: tuple) -> None:
+def test_boxes_are_in_source_pixels_when_frames_are_stored_smaller(torch_model: yolo.YoloModel, street: Street) -> None:
     images, (width, height) = street
     (same,) = yolo.detect(torch_model, images[:1], (width, height), OPTIONS)
     (larger,) = yolo.detect(torch_model, images[:1], (3 * width, 3 * height), OPTIONS)
@@ -116,7 +118,7 @@ def test_boxes_are_in_source_pixels_when_frames_are_stored_smaller(torch_model: 
         assert 0 <= b.xyxy[0] < b.xyxy[2] <= 3 * width
 
 
-def test_confidence_classes_and_max_boxes(torch_model: yolo.YoloModel, street: tuple) -> None:
+def test_confidence_classes_and_max_boxes(torch_model: yolo.YoloModel, street: Street) -> None:
     images, size = street
     (every,) = yolo.detect(torch_model, images[:1], size, DetectionOptions(confidence=0.1))
     assert [box.confidence for box in every] == sorted((box.confidence for box in every), reverse=True)
@@ -153,7 +155,7 @@ class _Attack:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[object, ...]:
         return (os.mkdir, (str(self.path),))
 
 
@@ -161,7 +163,7 @@ class _Attack:
 def test_weights_that_hold_code_are_refused(tmp_path: Path, where: str) -> None:
     import torch
 
-    checkpoint = {"model": None, "ema": None, "train_args": {}, where: _Attack(tmp_path / "owned")}
+    checkpoint: dict[str, object] = {"model": None, "ema": None, "train_args": {}, where: _Attack(tmp_path / "owned")}
     path = tmp_path / "yolo11n.pt"
     torch.save(checkpoint, path)
     with pytest.raises(BadModel, match="could run code"):
@@ -198,6 +200,8 @@ def test_loading_imports_no_torchvision_and_leaves_no_traces(weights: Path, tmp_
     home = tmp_path / "home"
     home.mkdir()
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "YOLO_"))}
-    done = subprocess.run([sys.executable, "-c", script], env=kept | {"HOME": str(home)}, capture_output=True, text=True)  # noqa: S603
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=kept | {"HOME": str(home)}, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert list(home.rglob("*.json")) == []

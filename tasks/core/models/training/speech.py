@@ -33,7 +33,10 @@ Whisper's own silence rule (no-speech above 0.6, mean log probability below -1) 
 
 @dataclass(frozen=True)
 class Phase:
-    """One phase of training; `peak` is the highest learning rate, `final` its share at the end."""
+    """One phase of training.
+
+    `peak` is the highest learning rate, `final` its share at the end; `plain_share` of the windows carry no timestamps.
+    """
 
     window_s: float
     batch: int
@@ -43,11 +46,13 @@ class Phase:
     final: float
     ema: float
     random_offset: bool
+    plain_share: float
 
 
 PHASES = (
-    Phase(6.0, 32, 1150, 1.8e-3, 60, 0.2, 0.99, True),
-    Phase(30.0, 8, 420, 1e-3, 20, 0.03, 0.98, False),
+    Phase(6.0, 32, 1150, 1.8e-3, 60, 0.2, 0.99, True, 0.2),
+    Phase(30.0, 8, 420, 1e-3, 20, 0.03, 0.98, False, 0.2),
+    Phase(30.0, 8, 520, 1.2e-3, 10, 0.03, 0.99, False, 0.12),
 )
 
 
@@ -99,7 +104,7 @@ def draw_batch(corpus: Sequence[Utterance], phase: Phase, rng: np.random.Generat
     ]
     last = int((30.0 - phase.window_s) * FRAMES_PER_S)
     offset = int(rng.integers(0, last + 1)) if phase.random_offset and rng.random() < 0.8 else 0
-    return make_batch(windows, offset, rng)
+    return make_batch(windows, offset, rng, phase.plain_share)
 
 
 def run_phase(

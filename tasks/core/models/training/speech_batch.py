@@ -24,8 +24,6 @@ FRAMES_PER_S = 50
 """Encoder frames, and timestamp tokens, per second."""
 
 IGNORE = -100
-PLAIN_SHARE = 0.2
-"""Share of windows without timestamps."""
 LAST_INITIAL = 50
 """Whisper's default max_initial_timestamp, 1.0 s, as a timestamp index."""
 
@@ -104,11 +102,11 @@ def _disturb(inputs: list[int], rng: np.random.Generator) -> list[int]:
     return result
 
 
-def make_batch(windows: Sequence[Window], offset: int, rng: np.random.Generator) -> Batch:
-    """One batch of windows of equal length."""
+def make_batch(windows: Sequence[Window], offset: int, rng: np.random.Generator, plain_share: float) -> Batch:
+    """One batch of windows of equal length; `plain_share` of them, drawn, without timestamps."""
     mel = torch.stack([window_mel(window) for window in windows])
     frames = mel.shape[2] // 2
-    rows = [_tokens_of(window, offset, bool(rng.random() < PLAIN_SHARE), rng) for window in windows]
+    rows = [_tokens_of(window, offset, bool(rng.random() < plain_share), rng) for window in windows]
     length = max(len(inputs) for inputs, _, _ in rows)
     tokens = torch.full((len(rows), length), EOT)
     labels = torch.full((len(rows), length), IGNORE)

@@ -1,0 +1,41 @@
+"""Batches become one transcript, one list of frames and one sum of times."""
+
+from __future__ import annotations
+
+from tasks.core.publish import assemble
+from tasks.core.schema import ArtifactRef, Box, FrameDetections, Segment, StageTiming
+
+
+def _frame(index: int, time: float, *classes: str) -> FrameDetections:
+    boxes = [Box(xyxy=(0, 0, 1, 1), class_=name, confidence=0.5) for name in classes]
+    return FrameDetections(index=index, time=time, boxes=boxes)
+
+
+def test_segments_are_numbered_over_all_batches() -> None:
+    late, early = Segment(id=0, start=5, end=6, text="later "), Segment(id=0, start=1, end=2, text=" sooner")
+    found = assemble.transcript([[late], [early], []], "en")
+    assert [(segment.id, segment.start) for segment in found.segments] == [(0, 1), (1, 5)]
+    assert found.text == "sooner later"
+
+
+def test_text_is_joined_as_the_language_writes_it() -> None:
+    assert assemble.join_text(["one two", "", "three"], "en") == "one two three"
+    assert assemble.join_text(["你好", "世界"], "zh") == "你好世界"
+
+
+def test_boxes_are_counted_by_class_most_frequent_first() -> None:
+    found = assemble.detections([[_frame(0, 0.0, "car")], [_frame(1, 1.0, "dog", "car"), _frame(2, 2.0)]], 1.0)
+    assert list(found.classes.items()) == [("car", 2), ("dog", 1)]
+    assert found.frames_sampled == 3
+    assert assemble.detections([], None).frames == []
+
+
+def test_a_stage_is_cached_only_if_all_its_runs_were() -> None:
+    def ref(stage: str, cached: bool) -> ArtifactRef:
+        timing = StageTiming(wall_s=1, cpu_s=2, bytes_out=3, runs=1)
+        return ArtifactRef(media_id="m", stage=stage, key="k", uri="u", timing=timing, cached=cached)
+
+    summed = assemble.stage_timings([ref("frames", True), ref("frames", False), ref("audio", True)])
+    assert summed["frames"] == StageTiming(wall_s=2, cpu_s=4, bytes_out=6, runs=2, cached=False)
+    assert summed["audio"].cached
+    assert list(summed) == ["frames", "audio"]
