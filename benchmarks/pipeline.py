@@ -67,7 +67,9 @@ OPTIONS = {
 
 def compare(kind: str, source: str, repeat: int) -> list[dict[str, Any]]:
     """Two rows, cold and warm. Raises AssertionError when the sides disagree."""
-    cold_script, cold_pipeline, warm_pipeline, warm_script = [], [], [], []
+    cold_script: list[float] = []
+    cold_pipeline: list[float] = []
+    warm_script: list[float] = []
     script: Any = None
     for _ in range(repeat):
         script, seconds = _cold_script(kind, source)
@@ -106,7 +108,7 @@ def script_video(source: str) -> dict[str, Any]:
     from tasks.core.models import weights
 
     models_dir = Path(os.environ["REELFLOW_MODELS_DIR"])
-    model = YOLO(weights.resolve_yolo("auto", models_dir).path)
+    model: Any = YOLO(weights.resolve_yolo("auto", models_dir).path)
     model.predict([_blank()], verbose=False)
     started = time.perf_counter()
     capture = cv2.VideoCapture(source)
@@ -196,10 +198,11 @@ def _warm_pipeline(kind: str, source: str, repeat: int) -> tuple[list[float], di
     with engine(), tempfile.TemporaryDirectory() as folder:
         from flows.analyze_media import analyze_media
 
+        store, media_id = "", ""
         for number in range(repeat + 1):
             store = f"{folder}/{number}"
             started = time.perf_counter()
-            state = analyze_media(source=source, store=store, options=options, return_state=True)
+            state: Any = analyze_media(source=source, store=store, options=options, return_state=True)
             times.append(time.perf_counter() - started)
             media_id = state.result(_sync=True)["media_id"]
         result = _result(store, media_id)

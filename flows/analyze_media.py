@@ -32,7 +32,7 @@ LANGUAGE_WINDOWS = 3
 
 
 def _run_name() -> str:
-    return f"analyze · {summary.label(flow_run.parameters.get('source', ''))}"
+    return f"analyze: {summary.label(flow_run.parameters.get('source', ''))}"
 
 
 @flow(name="analyze-media", flow_run_name=_run_name, task_runner=ClusterTaskRunner(), validate_parameters=True)

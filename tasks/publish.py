@@ -37,7 +37,7 @@ BUNDLED_NOTICE = (
 )
 
 
-@task(task_run_name="publish · {media.name}", **RETRY)
+@task(task_run_name="publish: {media.name}", **RETRY)
 def publish_result(
     media: MediaRef,
     info: MediaInfo,

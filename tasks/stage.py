@@ -63,7 +63,7 @@ def stage(
 
         run.__signature__ = inspect.Signature(visible, return_annotation=ArtifactRef)  # type: ignore[attr-defined]
         run.__annotations__ = {k: v for k, v in body.__annotations__.items() if k != "out"} | {"return": ArtifactRef}
-        declare: Any = task(name=body.__name__, task_run_name=f"{name} · {label}", tags=list(tags), **RETRY)
+        declare: Any = task(name=body.__name__, task_run_name=f"{name}: {label}", tags=list(tags), **RETRY)
         return cast("Task[..., ArtifactRef]", declare(run))
 
     return decorate

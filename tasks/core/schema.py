@@ -217,7 +217,8 @@ class Findings(Record):
 
     def named(self) -> dict[str, ArtifactRef]:
         """Every artifact by name; batches are numbered: frames/0, frames/1."""
-        single = {name: ref for name in ("probe", "audio", "segments", "clips", "language") if (ref := getattr(self, name))}
+        names = ("probe", "audio", "segments", "clips", "language")
+        single = {name: ref for name in names if (ref := getattr(self, name))}
         batches = {
             f"{name}/{number}": ref
             for name in ("transcript", "frames", "detections")

@@ -81,9 +81,7 @@ def test_a_deleted_artifact_is_made_again_and_only_it(analyzed: Runs) -> None:
         file.unlink()
     again = analyzed.analyze(bundled.SAMPLE_CLIP, *FAST)
     assert again.report["status"] == "done"
-    stages = {
-        name: n for name, n in again.bodies().items() if name not in {"fetch_media", "resolve_models"}
-    }
+    stages = {name: n for name, n in again.bodies().items() if name not in {"fetch_media", "resolve_models"}}
     assert stages == {"sample_frames": 1, "publish_result": 1}
     assert (folder / "frames.parquet").read_bytes() == contents
     after = analyzed.manifests()

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -19,13 +20,13 @@ BUNDLED_SETS = [word for option in (*BUNDLED, *bundled.SAMPLE_OPTIONS) for word 
 
 
 def flows(
-    *arguments: str | Path, home: Path, timeout: float = 240, **environment: str
+    *arguments: str | Path, home: Path, timeout: float = 240, environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Runs `python -m flows` with a Prefect home of its own."""
     names = {
         k: v for k, v in os.environ.items() if k not in {"PREFECT_API_URL", "REELFLOW_DASK_ADDRESS", "REELFLOW_STORE"}
     }
-    names |= {"PREFECT_HOME": str(home), "REELFLOW_CACHE_DIR": str(home / "cache"), **environment}
+    names |= {"PREFECT_HOME": str(home), "REELFLOW_CACHE_DIR": str(home / "cache"), **(environment or {})}
     command = [sys.executable, "-m", "flows", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=names, timeout=timeout)
 
@@ -118,9 +119,8 @@ def test_a_bucket_that_does_not_exist_is_quarantined(
     home: Path, tmp_path: Path, s3_environment: dict[str, str]
 ) -> None:
     source = "s3://no-such-bucket-here/key.mp4"
-    shown = flows(
-        "analyze", source, *BUNDLED_SETS, "--store", tmp_path / "store", "--json", home=home, **s3_environment
-    )
+    arguments = ("analyze", source, *BUNDLED_SETS, "--store", tmp_path / "store", "--json")
+    shown = flows(*arguments, home=home, environment=s3_environment)
     report = json.loads(shown.stdout)
     assert shown.returncode == 3, shown.stderr
     assert report["error"]["code"] == "not_found"
@@ -140,7 +140,7 @@ def test_a_media_cut_in_the_middle_is_analysed_up_to_the_damage(home: Path, tmp_
 def test_missing_weights_say_what_to_fetch(home: Path, tmp_path: Path) -> None:
     shown = flows(
         "analyze", bundled.SAMPLE_CLIP, "--set", "detections.weights=yolo11x.pt", "--store", tmp_path / "s", "--json",
-        home=home, REELFLOW_MODELS_DIR=str(tmp_path), REELFLOW_DOWNLOAD="false",
+        home=home, environment={"REELFLOW_MODELS_DIR": str(tmp_path), "REELFLOW_DOWNLOAD": "false"},
     )  # fmt: skip
     report = json.loads(shown.stdout)
     assert (shown.returncode, report["status"], report["error"]["code"]) == (1, "failed", "model_not_found")
@@ -148,10 +148,11 @@ def test_missing_weights_say_what_to_fetch(home: Path, tmp_path: Path) -> None:
 
 
 def test_doctor_has_a_line_for_each_thing(home: Path, tmp_path: Path) -> None:
-    shown = flows("doctor", home=home, REELFLOW_STORE=str(tmp_path / "store"))
+    shown = flows("doctor", home=home, environment={"REELFLOW_STORE": str(tmp_path / "store")})
     for name in ("ffmpeg", "cpu", "gpu", "memory", "cache", "store", "prefect", "dask", "weights"):
         assert name in shown.stdout
-    broken = flows("doctor", home=home, REELFLOW_STORE="/proc/nowhere", REELFLOW_DASK_ADDRESS="tcp://127.0.0.1:1")
+    wrong = {"REELFLOW_STORE": "/proc/nowhere", "REELFLOW_DASK_ADDRESS": "tcp://127.0.0.1:1"}
+    broken = flows("doctor", home=home, environment=wrong)
     assert broken.returncode == 1
     assert broken.stdout.count("FAIL") >= 2
     assert "REELFLOW_STORE" in broken.stdout
@@ -171,7 +172,7 @@ def test_real_weights_find_what_the_reference_found(
     sources = [shared_media / "video" / name for name in truth]
     shown = flows(
         "analyze", *sources, "--set", "detections.confidence=0.35", "--set", "transcript.model=bundled",
-        "--store", tmp_path / "store", "--json", home=home, REELFLOW_MODELS_DIR=str(models_dir), timeout=400,
+        "--store", tmp_path / "store", "--json", home=home, environment={"REELFLOW_MODELS_DIR": str(models_dir)}, timeout=400,
     )  # fmt: skip
     assert shown.returncode == 0, shown.stderr
     for source, line in zip(sources, shown.stdout.splitlines(), strict=True):
@@ -189,7 +190,7 @@ def test_speech_is_found_where_it_is(home: Path, tmp_path: Path, shared_media: P
     truth = json.loads((shared_media / "ground_truth.json").read_text())["video"]["built_jfk_over_bangkok.mp4"]
     shown = flows(
         "analyze", shared_media / "video" / "built_jfk_over_bangkok.mp4", "--set", "transcript.model=bundled",
-        "--store", tmp_path / "store", "--json", home=home, REELFLOW_MODELS_DIR=str(models_dir),
+        "--store", tmp_path / "store", "--json", home=home, environment={"REELFLOW_MODELS_DIR": str(models_dir)},
     )  # fmt: skip
     assert shown.returncode == 0, shown.stderr
     [path] = (tmp_path / "store").glob("media/*/segments/*/segments.json")

@@ -87,7 +87,7 @@ def test_a_task_that_kills_every_worker_fails_with_a_message(engine: None) -> No
 
     with pytest.raises(WorkerLost, match="was lost"):
         deadly()
-    state = deadly(return_state=True)
+    state: Any = deadly(return_state=True)
     from tests.flows.runs import task_states
 
     assert task_states(state.state_details.flow_run_id)["die"].keys() == {"Crashed"}

@@ -4,7 +4,7 @@ import copy
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tasks.core.models.training.espeak import Utterance
 from tasks.core.models.training.speech_batch import FRAMES_PER_S, IGNORE, Batch, make_batch
-from tasks.core.models.training.speech_data import EMPTY_SHARE, compose, compose_empty, make_corpus
+from tasks.core.models.training.speech_data import compose, compose_empty, make_corpus
 from tasks.core.models.training.speech_model import (
     FIRST_TIMESTAMP,
     N_COMPACT,
@@ -26,16 +26,15 @@ from tasks.core.models.training.speech_model import (
 
 CORPUS_SIZE = 20_000
 FRAME_LOSS, ATTENTION_LOSS = 0.5, 0.15
-SILENCE_CERTAINTY = 0.95
-"""Probability that the no-speech token should get in an empty window; timestamps share the rest evenly, so that
-Whisper's own silence rule (no-speech above 0.6, mean log probability below -1) holds."""
 
 
 @dataclass(frozen=True)
 class Phase:
     """One phase of training.
 
-    `peak` is the highest learning rate, `final` its share at the end; `plain_share` of the windows carry no timestamps.
+    `peak` is the highest learning rate, `final` its share at the end; `plain_share` of the windows carry no timestamps,
+    `empty_share` no speech.  In those the no-speech token should get the probability `silence`; the timestamps share
+    the rest evenly, so that Whisper's own silence rule (no-speech above 0.6, mean log probability below -1) holds.
     """
 
     window_s: float
@@ -47,13 +46,24 @@ class Phase:
     ema: float
     random_offset: bool
     plain_share: float
+    empty_share: float
+    silence: float
 
 
-PHASES = (
-    Phase(6.0, 32, 1150, 1.8e-3, 60, 0.2, 0.99, True, 0.2),
-    Phase(30.0, 8, 420, 1e-3, 20, 0.03, 0.98, False, 0.2),
-    Phase(30.0, 8, 520, 1.2e-3, 10, 0.03, 0.99, False, 0.12),
+_LONG = Phase(
+    window_s=30.0, batch=8, steps=420, peak=1e-3, warmup=20, final=0.03, ema=0.98, random_offset=False,
+    plain_share=0.2, empty_share=0.1, silence=0.95,
 )
+PHASES = (
+    Phase(
+        window_s=6.0, batch=32, steps=1150, peak=1.8e-3, warmup=60, final=0.2, ema=0.99, random_offset=True,
+        plain_share=0.2, empty_share=0.1, silence=0.95,
+    ),
+    _LONG,
+    replace(_LONG, steps=520, peak=1.2e-3, warmup=10, ema=0.99, plain_share=0.12),
+    replace(_LONG, steps=560, peak=1.1e-3, warmup=10, ema=0.99, final=0.02, empty_share=0.15, silence=0.85),
+)
+"""Short windows at random offsets, then whole ones; the later phases restart the learning rate."""
 
 
 def learning_rate(phase: Phase, step: int) -> float:
@@ -64,15 +74,15 @@ def learning_rate(phase: Phase, step: int) -> float:
     return phase.peak * (phase.final + (1 - phase.final) * 0.5 * (1 + math.cos(math.pi * done)))
 
 
-def token_loss(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
-    """Cross entropy (mean over labelled tokens); timestamps are labelled softly, silence leaves a rest to all times."""
+def token_loss(logits: Tensor, labels: Tensor, weights: Tensor, silence: float) -> Tensor:
+    """Mean cross entropy of labelled tokens; timestamps are labelled softly, silence leaves a rest to all times."""
     scores = F.log_softmax(logits, dim=-1)[labels != IGNORE]
     kept = labels[labels != IGNORE]
     reach = len(weights) // 2
     hard = -scores.gather(1, kept[:, None])[:, 0]
     near = (kept[:, None] + torch.arange(-reach, reach + 1)).clamp(FIRST_TIMESTAMP, N_COMPACT - 1)
     soft = -(scores.gather(1, near) * weights).sum(1)
-    silent = SILENCE_CERTAINTY * hard - (1 - SILENCE_CERTAINTY) * scores[:, FIRST_TIMESTAMP:].mean(1)
+    silent = silence * hard - (1 - silence) * scores[:, FIRST_TIMESTAMP:].mean(1)
     loss = torch.where(kept >= FIRST_TIMESTAMP, soft, torch.where(kept == NO_SPEECH, silent, hard))
     return loss.mean()
 
@@ -87,10 +97,10 @@ def attention_loss(attention: Tensor, heard: Tensor) -> Tensor:
     return -mass.mean(1)[known].mean()
 
 
-def batch_loss(model: TrainableWhisper, batch: Batch, weights: Tensor) -> tuple[Tensor, dict[str, float]]:
+def batch_loss(model: TrainableWhisper, batch: Batch, weights: Tensor, silence: float) -> tuple[Tensor, dict[str, float]]:
     audio = model.encode(batch.mel, batch.offset)
     logits, attention = model.decode(batch.tokens, audio)
-    tokens = token_loss(logits, batch.labels, weights)
+    tokens = token_loss(logits, batch.labels, weights, silence)
     frames = F.cross_entropy(model.frame_words(audio).transpose(1, 2), batch.frame_labels, ignore_index=IGNORE)
     aligned = attention_loss(attention, batch.heard)
     total = tokens + FRAME_LOSS * frames + ATTENTION_LOSS * aligned
@@ -99,7 +109,7 @@ def batch_loss(model: TrainableWhisper, batch: Batch, weights: Tensor) -> tuple[
 
 def draw_batch(corpus: Sequence[Utterance], phase: Phase, rng: np.random.Generator) -> Batch:
     windows = [
-        compose_empty(phase.window_s, rng) if rng.random() < EMPTY_SHARE else compose(corpus, phase.window_s, rng)
+        compose_empty(phase.window_s, rng) if rng.random() < phase.empty_share else compose(corpus, phase.window_s, rng)
         for _ in range(phase.batch)
     ]
     last = int((30.0 - phase.window_s) * FRAMES_PER_S)
@@ -124,7 +134,7 @@ def run_phase(
         batch = draw_batch(corpus, phase, rng)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(phase, step)
-        loss, parts = batch_loss(model, batch, weights)
+        loss, parts = batch_loss(model, batch, weights, phase.silence)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -17,7 +17,6 @@ PITCH = (30, 70)
 
 SNR_DB = (8.0, 45.0)
 CLEAN_SHARE = 0.35
-EMPTY_SHARE = 0.10
 CUT_SHARE = 0.15
 ZERO_PADDED_MEL_SHARE = 0.4
 
@@ -86,7 +85,7 @@ def noise(samples: int, rng: np.random.Generator) -> np.ndarray:
 def compose_empty(length_s: float, rng: np.random.Generator) -> Window:
     """A window without speech: digital silence or noise over some or all of it."""
     total = int(length_s * SAMPLE_RATE)
-    content = total if rng.random() < 0.5 else int(rng.uniform(0.2, 1.0) * total)
+    content = total if rng.random() < 0.5 else int(rng.uniform(0.02, 1.0) * total)
     audio = np.zeros(total, np.float32)
     if rng.random() < 0.75:
         audio[:content] = noise(content, rng) * 10 ** (-rng.uniform(15, 70) / 20)
