@@ -82,8 +82,8 @@ class FrameOptions(Section):
         "uniform", description="uniform: `fps` a second. keyframes: key frames only"
     )
     fps: float = Field(1.0, gt=0, le=60, description="Frames sampled per second of media")
-    max_side: int = Field(1280, ge=64, le=8192, description="Larger frames are scaled down to this longer side, pixels")
-    quality: int = Field(90, ge=1, le=100, description="JPEG quality of stored frames")
+    max_side: int = Field(1920, ge=64, le=8192, description="Larger frames are scaled down to this longer side, pixels")
+    quality: int = Field(95, ge=1, le=100, description="JPEG quality of stored frames")
     batch_size: int = Field(64, ge=1, le=1024, description="Frames per task")
 
 

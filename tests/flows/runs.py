@@ -40,7 +40,7 @@ class Runs:
         from flows.analyze_media import analyze_media
 
         options = parse_options([*models, *assignments])
-        state = analyze_media(source=str(source), store=self.root, options=options, return_state=True)
+        state: Any = analyze_media(source=str(source), store=self.root, options=options, return_state=True)
         report = state.result(_sync=True)
         return Outcome(report, task_states(state.state_details.flow_run_id), self.result(report["media_id"]))
 

@@ -172,7 +172,8 @@ def test_real_weights_find_what_the_reference_found(
     sources = [shared_media / "video" / name for name in truth]
     shown = flows(
         "analyze", *sources, "--set", "detections.confidence=0.35", "--set", "transcript.model=bundled",
-        "--store", tmp_path / "store", "--json", home=home, environment={"REELFLOW_MODELS_DIR": str(models_dir)}, timeout=400,
+        "--store", tmp_path / "store", "--json", home=home, environment={"REELFLOW_MODELS_DIR": str(models_dir)},
+        timeout=400,
     )  # fmt: skip
     assert shown.returncode == 0, shown.stderr
     for source, line in zip(sources, shown.stdout.splitlines(), strict=True):

@@ -140,7 +140,7 @@ def train_shapes(work: Path, target: Path, seed: int, epochs: int = EPOCHS) -> d
         data=str(data), epochs=epochs, batch=BATCH, imgsz=IMAGE_SIZE, optimizer="AdamW", lr0=LEARNING_RATE, lrf=0.02,
         warmup_epochs=1.0, seed=seed, deterministic=True, device="cpu", workers=0, plots=False, val=True,
         project=str(work / "runs"), name="shapes", exist_ok=True, pretrained=False, verbose=False,
-        mosaic=0.5, close_mosaic=3, degrees=0.0, translate=0.1, scale=0.4, fliplr=0.5, flipud=0.5, erasing=0.0,
+        nbs=BATCH, mosaic=0.0, degrees=0.0, translate=0.1, scale=0.4, fliplr=0.5, flipud=0.5, erasing=0.0,
     )
     _export(work / "runs" / "shapes" / "weights" / "best.pt", target)
     figures = measure_shapes(target, data, work)

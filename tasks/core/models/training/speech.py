@@ -97,7 +97,10 @@ def attention_loss(attention: Tensor, heard: Tensor) -> Tensor:
     return -mass.mean(1)[known].mean()
 
 
-def batch_loss(model: TrainableWhisper, batch: Batch, weights: Tensor, silence: float) -> tuple[Tensor, dict[str, float]]:
+def batch_loss(
+    model: TrainableWhisper, batch: Batch, weights: Tensor, silence: float
+) -> tuple[Tensor, dict[str, float]]:
+    """The weighted sum that training lowers, and its parts by name."""
     audio = model.encode(batch.mel, batch.offset)
     logits, attention = model.decode(batch.tokens, audio)
     tokens = token_loss(logits, batch.labels, weights, silence)
