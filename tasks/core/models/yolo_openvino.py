@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -22,6 +23,13 @@ def installed() -> bool:
     return importlib.util.find_spec("openvino") is not None
 
 
+def import_openvino() -> Any:
+    """openvino, without the telemetry that it sends at import: it does without where that package is missing."""
+    if "openvino" not in sys.modules:
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    return importlib.import_module("openvino")
+
+
 def compiled(
     network: Callable[[], tuple[Any, dict[str, Any]]], digest: str, cache_dir: Path, threads: int
 ) -> tuple[Callable[[np.ndarray], np.ndarray], dict[str, Any]]:
@@ -30,9 +38,9 @@ def compiled(
     `network` gives the torch module and its facts; it is called only where the export is not cached.  Input sizes are
     free, so that one export serves every frame size.  Weights stay float32: boxes are those of torch within 0.01 px.
     """
-    import openvino
     from filelock import FileLock
 
+    openvino = import_openvino()
     release = openvino.get_version().split("-")[0]
     folder = cache_dir / "openvino" / f"{digest[:32]}-{release}-{EXPORT_VERSION}"
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -52,18 +60,18 @@ def compiled(
 
 def _export(network: Callable[[], tuple[Any, dict[str, Any]]], folder: Path) -> None:
     """Writes model.xml, model.bin and facts.json into `folder`, which appears whole or not at all."""
-    import openvino
     import torch
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
     from openvino.preprocess import PrePostProcessor
 
+    openvino = import_openvino()
     module, facts = network()
     head = module.model[-1]
     head.export, head.format, head.dynamic = True, "openvino", True
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        # openvino.convert_model would do, but it reports its use to its maker
+        # openvino.convert_model does the same, and reports it to its maker
         decoder = TorchScriptPythonDecoder(module, example_input=(torch.zeros(2, 3, 64, 96),))
         frontend = FrontEndManager().load_by_framework("pytorch")
         model = frontend.convert(frontend.load(decoder))

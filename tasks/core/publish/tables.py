@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 
 from tasks.core.schema import Result
 
-_KEYS: Final = (("media_id", pa.string()), ("result_key", pa.string()))
+_KEYS: Final = (("media_id", pa.dictionary(pa.int32(), pa.string())), ("result_key", pa.string()))
+"""A dictionary is the type that readers give a column which the path names (`media_id=...`): the two have to agree."""
 
 
 def _schema(*columns: tuple[str, pa.DataType]) -> pa.Schema:

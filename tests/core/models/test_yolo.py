@@ -188,20 +188,25 @@ def test_weights_that_are_damaged_or_no_detector_are_refused(tmp_path: Path) -> 
             yolo.load(path, "cpu", "auto", "torch", 640, tmp_path)
 
 
-def test_loading_imports_no_torchvision_and_leaves_no_traces(weights: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("backend", ["torch", "openvino"])
+def test_loading_imports_no_torchvision_and_leaves_no_traces(
+    weights: Path, tmp_path: Path, cache: Path, backend: str
+) -> None:
     """In a fresh process: no torchvision (5 s), nothing in the home folder, no thread setting for children."""
+    if backend == "openvino":
+        pytest.importorskip("openvino")
     script = (
         "import os, sys, numpy; from pathlib import Path; from tasks.core.models import yolo;"
         "from tasks.core.options import DetectionOptions;"
-        f"model = yolo.load(Path({str(weights)!r}), 'cpu', 'auto', 'torch', 64, Path({str(tmp_path / 'cache')!r}));"
+        f"model = yolo.load(Path({str(weights)!r}), 'cpu', 'auto', {backend!r}, 64, Path({str(cache)!r}));"
         "yolo.detect(model, [numpy.zeros((48, 64, 3), numpy.uint8)], (64, 48), DetectionOptions(image_size=64));"
         "assert 'torchvision' not in sys.modules; assert 'OMP_NUM_THREADS' not in os.environ"
     )
     home = tmp_path / "home"
     home.mkdir()
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "YOLO_"))}
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "YOLO_", "XDG_"))}
     done = subprocess.run(
         [sys.executable, "-c", script], env=kept | {"HOME": str(home)}, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert list(home.rglob("*.json")) == []
+    assert list(home.iterdir()) == []

@@ -70,3 +70,14 @@ def test_a_frame_of_another_table_is_refused(tmp_path: Path) -> None:
         write_table(tables(result())["words"], tmp_path / "part.parquet", "runs")
     with pytest.raises(KeyError):
         write_table(tables(result())["words"], tmp_path / "part.parquet", "scenes")
+
+
+def test_the_files_of_many_media_are_one_dataset(tmp_path: Path) -> None:
+    for media_id in ("0" * 32, "1" * 32):
+        for name, frame in tables(result(media_id=media_id)).items():
+            part = tmp_path / name / f"media_id={media_id}" / "part.parquet"
+            part.parent.mkdir(parents=True)
+            write_table(frame, part, name)
+    for name in SCHEMAS:
+        whole = pd.read_parquet(tmp_path / name)
+        assert set(whole["media_id"]) == {"0" * 32, "1" * 32}, name

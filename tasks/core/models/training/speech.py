@@ -62,6 +62,7 @@ PHASES = (
     _LONG,
     replace(_LONG, steps=520, peak=1.2e-3, warmup=10, ema=0.99, plain_share=0.12),
     replace(_LONG, steps=560, peak=1.1e-3, warmup=10, ema=0.99, final=0.02, empty_share=0.15, silence=0.85),
+    replace(_LONG, steps=520, peak=1.1e-3, warmup=10, ema=0.99, final=0.02, plain_share=0.06, silence=0.85),
 )
 """Short windows at random offsets, then whole ones; the later phases restart the learning rate."""
 
