@@ -99,10 +99,10 @@ def _measure(images: Images, folder: Path, repeat: int) -> list[dict[str, Any]]:
 def _formats() -> list[Format]:
     import cv2
 
+    full_colour = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
     opencv: list[tuple[str, str, list[int]]] = [
         *((f"JPEG {q} (OpenCV)", ".jpg", [cv2.IMWRITE_JPEG_QUALITY, q]) for q in (85, 90, 95)),
-        ("JPEG 90, 4:4:4 (OpenCV)", ".jpg",
-         [cv2.IMWRITE_JPEG_QUALITY, 90, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]),
+        *((f"JPEG {q}, 4:4:4 (OpenCV)", ".jpg", [cv2.IMWRITE_JPEG_QUALITY, q, *full_colour]) for q in (90, 95)),
         ("PNG 1 (OpenCV)", ".png", [cv2.IMWRITE_PNG_COMPRESSION, 1]),
         ("WebP 90 (OpenCV)", ".webp", [cv2.IMWRITE_WEBP_QUALITY, 90]),
     ]  # fmt: skip

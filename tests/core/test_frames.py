@@ -12,7 +12,7 @@ import av
 import numpy as np
 import pytest
 
-from tasks.core import frame_decoder
+from tasks.core import frame_selection
 from tasks.core.container import open_media
 from tasks.core.errors import CorruptMedia, ForbiddenFormat, LimitExceeded, OptionError, SourceNotFound
 from tasks.core.frame_batch import Frames, load_encoded_frames, load_frame_times, load_frames, save_frames
@@ -155,13 +155,13 @@ def test_groups_without_a_sample_are_not_decoded(
     encoded: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fed: list[object] = []
-    decode = frame_decoder._decode
+    decode = frame_selection.decode_packet
 
     def spy(codec: Any, packet: Any) -> list[av.VideoFrame]:
         fed.append(packet.pts)
         return decode(codec, packet)
 
-    monkeypatch.setattr(frame_decoder, "_decode", spy)
+    monkeypatch.setattr(frame_selection, "decode_packet", spy)
     assert len(sample_all(encoded("b_frames.mp4"), FrameOptions(fps=0.3))) == 2
     assert len(fed) < 25, "0 s and 3.33 s need one frame and a third of a group, not 150 frames"
 
