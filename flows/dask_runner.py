@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Iterable
 from typing import Any, cast
 
+import httpx
 from distributed import Client
 from distributed.client import FutureCancelledError
 from distributed.comm import CommClosedError
@@ -19,7 +20,7 @@ from prefect import Task
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.context import serialize_context
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import PrefectHTTPStatusError
 from prefect.futures import PrefectFuture
 from prefect.states import Crashed
 from prefect.utilities.collections import visit_collection
@@ -33,8 +34,11 @@ from tasks.core.errors import NoWorker, WorkerLost
 from tasks.settings import settings
 
 GPU_TAG = "gpu"
-RESUBMISSIONS = 2
+RESUBMISSIONS = 1
 """How often a task whose worker was lost is submitted again, after Dask itself has given up on it."""
+
+LOCAL_START_S = 120.0
+"""Workers of the local cluster start, and start again when they die, by themselves: the time that this may take."""
 
 _LOST = (KilledWorker, FutureCancelledError, CommClosedError)
 
@@ -159,7 +163,8 @@ class DaskClusterTaskRunner(DaskTaskRunner):
         """Raises NoWorker when no worker offers the resource: Dask would wait for one for ever."""
         if resource in self._offered:
             return
-        deadline = time.monotonic() + settings().worker_wait_s
+        patience_s = settings().worker_wait_s if settings().dask_address else LOCAL_START_S
+        deadline = time.monotonic() + patience_s
         while True:
             workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
             self._offered = frozenset(name for w in workers for name, amount in w["resources"].items() if amount >= 1)
@@ -179,5 +184,6 @@ def _mark_crashed(task_run_id: uuid.UUID, message: str) -> None:
     client = get_client(sync_client=True)
     try:
         client.set_task_run_state(task_run_id, Crashed(message=message), force=True)
-    except ObjectNotFound:
-        return  # it never started, so the server has not heard of it
+    except PrefectHTTPStatusError as error:
+        if error.response.status_code != httpx.codes.NOT_FOUND:  # a run that never started is unknown to the server
+            raise

@@ -17,6 +17,10 @@ from tasks.worker import drain
 MAX_WORKERS_PER_HOST = 8
 """More processes than this only repeat the models in memory; their threads grow instead."""
 
+ALLOWED_FAILURES = 2
+"""Lost workers after which Dask gives a task up. Each costs a new process its imports, and a task that kills three
+in a row is to blame itself."""
+
 _LOG_LEVEL = "critical"
 """Dask tells of every worker that comes and goes; what matters of it reaches the user as an error of the task."""
 
@@ -51,7 +55,13 @@ def _start() -> Any:
 
     workers, threads = _workers()
     before_import = {name: str(threads) for name in LIBRARIES} | {"DASK_LOGGING__DISTRIBUTED": _LOG_LEVEL}
-    dask.config.set({"distributed.nanny.pre-spawn-environ": before_import, "distributed.admin.tick.limit": "60s"})
+    dask.config.set(
+        {
+            "distributed.nanny.pre-spawn-environ": before_import,
+            "distributed.admin.tick.limit": "60s",
+            "distributed.scheduler.allowed-failures": ALLOWED_FAILURES,
+        }
+    )
     logging.getLogger("distributed").setLevel(_LOG_LEVEL.upper())
     cluster = SpecCluster(
         workers=dict(enumerate(workers)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 from prefect import task
 
@@ -11,6 +12,7 @@ from prefect import task
 @task
 def die() -> None:
     """Kills the worker process."""
+    time.sleep(1)  # long enough for the server to hear that it runs
     os.kill(os.getpid(), signal.SIGKILL)
 
 

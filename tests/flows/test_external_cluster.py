@@ -44,7 +44,7 @@ class Cluster:
             process.wait(timeout=20)
 
     def _start(self, log: Path, *arguments: str) -> subprocess.Popen[bytes]:
-        environment = {k: v for k, v in os.environ.items() if k != "PREFECT_API_URL"}
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "DASK_"))}
         environment["OMP_NUM_THREADS"] = "1"
         command = [str(Path(sys.executable).with_name("dask")), *arguments]
         process = subprocess.Popen(

@@ -41,7 +41,7 @@ def run(steps: tuple[str, ...], work: Path, seed: int, measure_only: bool) -> No
     if "shapes" in steps:
         taken = metrics.get("shapes", {}).get("training_s", 0)
         if measure_only:
-            data = shapes.write_dataset(work / "shapes", seed)
+            data = shapes.write_dataset(work / "shapes1", seed)
             figures = shapes.measure_shapes(SHAPES_WEIGHTS, data, work) | {"training_s": taken}
         else:
             figures = shapes.train_shapes(work, SHAPES_WEIGHTS, seed)

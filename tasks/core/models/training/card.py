@@ -9,7 +9,7 @@ from tasks.core.models.bundled import FOLDER, METRICS, SAMPLE_CLIP, SAMPLE_TRUTH
 from tasks.core.models.training.drawing import CLASSES
 from tasks.core.models.training.phrases import WORDS
 from tasks.core.models.training.sample import SCRIPT
-from tasks.core.models.training.shapes import EPOCHS, IMAGE_SIZE, SPLITS
+from tasks.core.models.training.shapes import IMAGE_SIZE, ROUNDS, SPLITS
 from tasks.core.models.training.speech import CORPUS_SIZE, PHASES
 from tasks.core.models.training.speech_data import VOICES
 from tasks.core.models.training.verify import CONFIDENCE
@@ -45,11 +45,12 @@ def write_card(metrics: dict[str, Any]) -> None:
         for name, entry in metrics["files"].items()
     )
     phases = ", then ".join(f"{p.steps} steps of {p.batch} windows of {p.window_s:.0f} s" for p in PHASES)
+    rounds = ", then ".join(str(epochs) for epochs, _ in ROUNDS)
     CARD.write_text(
         _TEMPLATE.format(
             seed=metrics["seed"], files=files, phases=phases, corpus=CORPUS_SIZE, voices=", ".join(VOICES),
             words=" ".join(WORDS), word_count=len(WORDS), classes=", ".join(CLASSES), size=IMAGE_SIZE,
-            splits=" / ".join(str(n) for n in SPLITS.values()), epochs=EPOCHS, confidence=CONFIDENCE,
+            splits=" / ".join(str(n) for n in SPLITS.values()), epochs=rounds, confidence=CONFIDENCE,
             script="\n".join(f"- {text}" for _, _, text in SCRIPT), sp=_percentages(speech), sh=shapes, sa=sample,
         )
     )
@@ -110,7 +111,8 @@ Use `condition_on_previous_text=False` beyond 30 s: prompts were never trained. 
 
 YOLO11's own layers at depth 0.33 and width 0.125 in ultralytics' checkpoint format, fp16, for {classes}.  Meant for
 image size {size} and confidence {confidence}.  Trained for {epochs} epochs with ultralytics' trainer on rendered
-images (train / val / test: {splits}); the best epoch is picked on val, the figures are from test.
+images (train / val / test: {splits}, new training images in each round); the best epoch is picked on val, the figures
+are from the first round's test split, which no round trains on or picks by.
 {sh[training_s]} s on 2 shared CPU cores.
 
 mAP50 {sh[map50]}, mAP50-95 {sh[map50_95]}.

@@ -15,9 +15,9 @@ IMAGE_SIZE = 320
 """Pixels, width and height of a training image and the image size that the weights are meant for."""
 
 SPLITS = {"train": 960, "val": 80, "test": 300}
-EPOCHS = 14
 BATCH = 16
-LEARNING_RATE = 3e-3
+ROUNDS = ((14, 3e-3), (9, 2e-3))
+"""Epochs and first learning rate of each round; every round has new training images."""
 SCALE = (0.33, 0.125, 1024)
 """Depth, width, most channels."""
 
@@ -127,25 +127,33 @@ def _write_architecture(folder: Path) -> Path:
     return target
 
 
-def train_shapes(work: Path, target: Path, seed: int, epochs: int = EPOCHS) -> dict[str, float]:
+def train_shapes(work: Path, target: Path, seed: int) -> dict[str, float]:
     """Train, strip, save fp16 weights to `target`; returns figures measured on the separate test set."""
     started = time.monotonic()
     prepare_ultralytics(work / "ultralytics")
-    from ultralytics import YOLO
-
-    data = write_dataset(work / "shapes", seed)
-    print(f"shapes data: {SPLITS} images in {time.monotonic() - started:.0f} s", flush=True)
-    model = YOLO(str(_write_architecture(work)), task="detect")
-    model.train(
-        data=str(data), epochs=epochs, batch=BATCH, imgsz=IMAGE_SIZE, optimizer="AdamW", lr0=LEARNING_RATE, lrf=0.02,
-        warmup_epochs=1.0, seed=seed, deterministic=True, device="cpu", workers=0, plots=False, val=True,
-        project=str(work / "runs"), name="shapes", exist_ok=True, pretrained=False, verbose=False,
-        nbs=BATCH, mosaic=0.0, degrees=0.0, translate=0.1, scale=0.4, fliplr=0.5, flipud=0.5, erasing=0.0,
-    )
-    _export(work / "runs" / "shapes" / "weights" / "best.pt", target)
-    figures = measure_shapes(target, data, work)
+    start = _write_architecture(work)
+    for number in range(1, len(ROUNDS) + 1):
+        start = run_round(start, work, seed, number)
+    _export(start, target)
+    figures = measure_shapes(target, work / "shapes1" / "data.yaml", work)
     figures["training_s"] = round(time.monotonic() - started)
     return figures
+
+
+def run_round(start: Path, work: Path, seed: int, number: int) -> Path:
+    """Train on from `start`, an architecture or weights; returns the round's best weights, by its own val split."""
+    from ultralytics import YOLO
+
+    epochs, rate = ROUNDS[number - 1]
+    data = write_dataset(work / f"shapes{number}", seed + 100 * (number - 1))
+    print(f"shapes round {number}: {SPLITS} images", flush=True)
+    YOLO(str(start), task="detect").train(
+        data=str(data), epochs=epochs, batch=BATCH, imgsz=IMAGE_SIZE, optimizer="AdamW", lr0=rate, lrf=0.02,
+        warmup_epochs=1.0, seed=seed, deterministic=True, device="cpu", workers=0, plots=False, val=True,
+        project=str(work / "runs"), name=f"shapes{number}", exist_ok=True, pretrained=start.suffix == ".pt", verbose=False,
+        nbs=BATCH, mosaic=0.0, degrees=0.0, translate=0.1, scale=0.4, fliplr=0.5, flipud=0.5, erasing=0.0,
+    )
+    return work / "runs" / f"shapes{number}" / "weights" / "best.pt"
 
 
 def _export(best: Path, target: Path) -> None:

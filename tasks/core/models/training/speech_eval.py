@@ -16,6 +16,7 @@ from tasks.core.models.training.speech_data import UNSEEN_VOICE, Window, compose
 
 WINDOW_S = 30.0
 DECODE_BATCH = 8
+"""Windows per call; beam search takes one, since whisper does not repeat the audio of a batch for its beams."""
 TIMESTAMP_S = 0.02
 
 
@@ -41,8 +42,9 @@ def decode_windows(model: Whisper, windows: Sequence[Window], **options: Any) ->
     """whisper.decode over batches of windows; its results, one per window."""
     chosen = whisper.DecodingOptions(**{"language": "en", "fp16": False, "max_initial_timestamp": None} | options)
     results: list[Any] = []
-    for i in range(0, len(windows), DECODE_BATCH):
-        mels = torch.stack([window_mel(w) for w in windows[i : i + DECODE_BATCH]])
+    size = 1 if options.get("beam_size") else DECODE_BATCH
+    for i in range(0, len(windows), size):
+        mels = torch.stack([window_mel(w) for w in windows[i : i + size]])
         results += whisper.decode(model, mels, chosen)
     return results
 
