@@ -21,6 +21,9 @@ ALLOWED_FAILURES = 2
 """Lost workers after which Dask gives a task up. Each costs a new process its imports, and a task that kills three
 in a row is to blame itself."""
 
+RESTART_TIMEOUT = "10 minutes"
+"""Dask's 15 s would give a worker up that is still importing torch after its restart on a busy machine."""
+
 _LOG_LEVEL = "critical"
 """Dask tells of every worker that comes and goes; what matters of it reaches the user as an error of the task."""
 
@@ -60,6 +63,7 @@ def _start() -> Any:
             "distributed.nanny.pre-spawn-environ": before_import,
             "distributed.admin.tick.limit": "60s",
             "distributed.scheduler.allowed-failures": ALLOWED_FAILURES,
+            "distributed.deploy.lost-worker-timeout": RESTART_TIMEOUT,
         }
     )
     logging.getLogger("distributed").setLevel(_LOG_LEVEL.upper())
