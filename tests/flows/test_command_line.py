@@ -95,7 +95,7 @@ def test_bad_input_is_quarantined_each_with_its_reason(home: Path, tmp_path: Pat
         media.hls_playlist(folder / "playlist.mp4", secret): "forbidden_format",
         media.concat_script(folder / "concat.mp4", secret): "forbidden_format",
         media.subtitles_only(folder / "subtitles.mkv"): "not_media",
-        media.still_image(folder / "still.mp4"): "not_media",
+        media.still_image(folder / "still.png").rename(folder / "still.mp4"): "not_media",
         media.huge_header(folder / "huge.mp4"): "limit_exceeded",
         folder / "missing.mp4": "not_found",
         folder: "unsupported_source",
@@ -119,7 +119,7 @@ def test_a_bucket_that_does_not_exist_is_quarantined(
     home: Path, tmp_path: Path, s3_environment: dict[str, str]
 ) -> None:
     source = "s3://no-such-bucket-here/key.mp4"
-    arguments = ("analyze", source, *BUNDLED_SETS, "--store", tmp_path / "store", "--json")
+    arguments: list[str | Path] = ["analyze", source, *BUNDLED_SETS, "--store", tmp_path / "store", "--json"]
     shown = flows(*arguments, home=home, environment=s3_environment)
     report = json.loads(shown.stdout)
     assert shown.returncode == 3, shown.stderr

@@ -39,9 +39,8 @@ class Cluster:
 
     def stop(self) -> None:
         for process in reversed(self._processes):
-            process.terminate()
-        for process in self._processes:
-            process.wait(timeout=20)
+            process.kill()
+            process.wait()
 
     def _start(self, log: Path, *arguments: str) -> subprocess.Popen[bytes]:
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "DASK_"))}
@@ -61,6 +60,12 @@ def _wait_for(log: Path, pattern: str, timeout_s: float = 60.0) -> str:
             return found.group(1)
         time.sleep(0.1)
     raise AssertionError(f"{log} never said {pattern}:\n{log.read_text()}")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Prefect's home: its database is made once."""
+    return tmp_path_factory.mktemp("prefect")
 
 
 @pytest.fixture
@@ -86,9 +91,9 @@ def _analyze(cluster: Cluster, store: Path, home: Path) -> tuple[int, dict[str, 
     return done.returncode, report, float(report["seconds"])
 
 
-def test_gpu_tasks_run_on_the_gpu_worker_only(cluster: Cluster, tmp_path: Path) -> None:
+def test_gpu_tasks_run_on_the_gpu_worker_only(cluster: Cluster, tmp_path: Path, home: Path) -> None:
     cpu, gpu = cluster.worker("cpu", "CPU=1"), cluster.worker("gpu", "GPU=1")
-    status, report, _ = _analyze(cluster, tmp_path / "store", tmp_path / "prefect")
+    status, report, _ = _analyze(cluster, tmp_path / "store", home)
     assert (status, report["status"]) == (0, "done"), report
     made = manifests(tmp_path / "store")
     assert GPU_STAGES & {path.split("/")[2] for path in made} >= {"transcript", "detections"}
@@ -97,9 +102,9 @@ def test_gpu_tasks_run_on_the_gpu_worker_only(cluster: Cluster, tmp_path: Path) 
         assert manifest["made_by"]["pid"] == expected, path
 
 
-def test_without_a_gpu_worker_the_run_ends_and_says_what_to_start(cluster: Cluster, tmp_path: Path) -> None:
+def test_without_a_gpu_worker_the_run_ends_and_says_what_to_start(cluster: Cluster, tmp_path: Path, home: Path) -> None:
     cluster.worker("cpu", "CPU=1")
-    status, report, seconds = _analyze(cluster, tmp_path / "store", tmp_path / "prefect")
+    status, report, seconds = _analyze(cluster, tmp_path / "store", home)
     assert (status, report["status"]) == (1, "failed")
     error = report["error"]
     assert isinstance(error, dict)

@@ -281,7 +281,6 @@ def test_device_and_precision(monkeypatch: pytest.MonkeyPatch) -> None:
         whisper.pick_precision("float16", "cpu")
 
 
-
 @pytest.mark.skipif(not bundled.SPEECH_CHECKPOINT.is_file(), reason="the bundled speech model is not in this checkout")
 def test_bundled_model_gives_the_same_text_batched_and_alone() -> None:
     import av

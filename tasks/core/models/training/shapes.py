@@ -45,9 +45,7 @@ def _readable_colour(image: np.ndarray, box: Sequence[float], rng: np.random.Gen
 
 
 def _apart(box: Sequence[float], others: Sequence[Sequence[float]], gap: float = 2.0) -> bool:
-    return all(
-        box[2] + gap < o[0] or o[2] + gap < box[0] or box[3] + gap < o[1] or o[3] + gap < box[1] for o in others
-    )
+    return all(box[2] + gap < o[0] or o[2] + gap < box[0] or box[3] + gap < o[1] or o[3] + gap < box[1] for o in others)
 
 
 def render(rng: np.random.Generator, size: int = IMAGE_SIZE) -> tuple[np.ndarray, list[Shape]]:
@@ -148,10 +146,33 @@ def run_round(start: Path, work: Path, seed: int, number: int) -> Path:
     data = write_dataset(work / f"shapes{number}", seed + 100 * (number - 1))
     print(f"shapes round {number}: {SPLITS} images", flush=True)
     YOLO(str(start), task="detect").train(
-        data=str(data), epochs=epochs, batch=BATCH, imgsz=IMAGE_SIZE, optimizer="AdamW", lr0=rate, lrf=0.02,
-        warmup_epochs=1.0, seed=seed, deterministic=True, device="cpu", workers=0, plots=False, val=True,
-        project=str(work / "runs"), name=f"shapes{number}", exist_ok=True, pretrained=start.suffix == ".pt", verbose=False,
-        nbs=BATCH, mosaic=0.0, degrees=0.0, translate=0.1, scale=0.4, fliplr=0.5, flipud=0.5, erasing=0.0,
+        data=str(data),
+        epochs=epochs,
+        batch=BATCH,
+        imgsz=IMAGE_SIZE,
+        optimizer="AdamW",
+        lr0=rate,
+        lrf=0.02,
+        warmup_epochs=1.0,
+        seed=seed,
+        deterministic=True,
+        device="cpu",
+        workers=0,
+        plots=False,
+        val=True,
+        project=str(work / "runs"),
+        name=f"shapes{number}",
+        exist_ok=True,
+        verbose=False,
+        pretrained=start.suffix == ".pt",
+        nbs=BATCH,
+        mosaic=0.0,
+        degrees=0.0,
+        translate=0.1,
+        scale=0.4,
+        fliplr=0.5,
+        flipud=0.5,
+        erasing=0.0,
     )
     return work / "runs" / f"shapes{number}" / "weights" / "best.pt"
 
@@ -178,7 +199,15 @@ def measure_shapes(weights: Path, data: Path, work: Path) -> dict[str, float]:
     from ultralytics import YOLO
 
     result = YOLO(str(weights)).val(
-        data=str(data), split="test", imgsz=IMAGE_SIZE, device="cpu", workers=0, plots=False, verbose=False,
-        project=str(work / "runs"), name="test", exist_ok=True,
+        data=str(data),
+        split="test",
+        imgsz=IMAGE_SIZE,
+        device="cpu",
+        workers=0,
+        plots=False,
+        verbose=False,
+        project=str(work / "runs"),
+        name="test",
+        exist_ok=True,
     )
     return {"map50": round(float(result.box.map50), 4), "map50_95": round(float(result.box.map), 4)}

@@ -51,13 +51,31 @@ class Phase:
 
 
 _LONG = Phase(
-    window_s=30.0, batch=8, steps=420, peak=1e-3, warmup=20, final=0.03, ema=0.98, random_offset=False,
-    plain_share=0.2, empty_share=0.1, silence=0.95,
+    window_s=30.0,
+    batch=8,
+    steps=420,
+    peak=1e-3,
+    warmup=20,
+    final=0.03,
+    ema=0.98,
+    random_offset=False,
+    plain_share=0.2,
+    empty_share=0.1,
+    silence=0.95,
 )
 PHASES = (
     Phase(
-        window_s=6.0, batch=32, steps=1150, peak=1.8e-3, warmup=60, final=0.2, ema=0.99, random_offset=True,
-        plain_share=0.2, empty_share=0.1, silence=0.95,
+        window_s=6.0,
+        batch=32,
+        steps=1150,
+        peak=1.8e-3,
+        warmup=60,
+        final=0.2,
+        ema=0.99,
+        random_offset=True,
+        plain_share=0.2,
+        empty_share=0.1,
+        silence=0.95,
     ),
     _LONG,
     replace(_LONG, steps=520, peak=1.2e-3, warmup=10, ema=0.99, plain_share=0.12),
@@ -157,9 +175,7 @@ def run_phase(
 
 
 def train_speech(work: Path, target: Path, seed: int) -> float:
-    """Train and export the checkpoint to `target`; returns seconds taken.
-
-    """
+    """Train and export the checkpoint to `target`; returns seconds taken."""
     started = time.monotonic()
     torch.manual_seed(seed)
     corpus = make_corpus(CORPUS_SIZE, seed, held_out=False)

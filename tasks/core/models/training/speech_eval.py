@@ -87,8 +87,13 @@ def word_time_errors(model: Whisper, windows: Sequence[Window]) -> np.ndarray:
     errors: list[float] = []
     for window in windows:
         result = whisper.transcribe(
-            model, window.audio[: window.content], language="en", fp16=False, word_timestamps=True,
-            condition_on_previous_text=False, max_initial_timestamp=None,
+            model,
+            window.audio[: window.content],
+            language="en",
+            fp16=False,
+            word_timestamps=True,
+            condition_on_previous_text=False,
+            max_initial_timestamp=None,
         )
         words = [word for segment in result["segments"] for word in segment["words"]]
         truth = [times for segment in window.segments for times in segment.word_times]

@@ -38,7 +38,11 @@ def hear(checkpoint: Path, clip: Path) -> dict[str, Any]:
     import whisper
 
     result: dict[str, Any] = whisper.transcribe(
-        load(checkpoint), read_audio(clip), language="en", fp16=False, condition_on_previous_text=False,
+        load(checkpoint),
+        read_audio(clip),
+        language="en",
+        fp16=False,
+        condition_on_previous_text=False,
         word_timestamps=True,
     )
     return result
