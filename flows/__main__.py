@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterable
 from typing import Annotated
 
 import typer
@@ -49,9 +50,7 @@ def demo(store: Store = None, json_lines: AsJson = False) -> None:
         "detections.weights=bundled",
         *bundled.SAMPLE_OPTIONS,
     ]
-    raise typer.Exit(
-        _finish(analyze_sources([str(bundled.SAMPLE_CLIP)], store, options, quiet=json_lines), store, json_lines)
-    )
+    raise typer.Exit(_finish(analyze_sources([str(bundled.SAMPLE_CLIP)], store, options), store, json_lines))
 
 
 @app.command()
@@ -69,7 +68,7 @@ def analyze(
     """
     from flows.run import analyze_sources
 
-    raise typer.Exit(_finish(analyze_sources(sources, store, assignments or [], quiet=json_lines), store, json_lines))
+    raise typer.Exit(_finish(analyze_sources(sources, store, assignments or []), store, json_lines))
 
 
 @app.command()
@@ -115,16 +114,17 @@ def fetch_model(name: Annotated[str, typer.Argument(help="For example base.en, l
     fetch_weights(name)
 
 
-def _finish(reports: list[AnalyzeReport], store: str | None, json_lines: bool) -> int:
+def _finish(reports: Iterable[AnalyzeReport], store: str | None, json_lines: bool) -> int:
     from flows.console import show_report
     from flows.run import committed_result
 
+    status = set()
     for report in reports:
+        status.add(report.status)
         if json_lines:
             print(report.model_dump_json(), flush=True)
         else:
             show_report(report, committed_result(report, store))
-    status = {report.status for report in reports}
     return EXIT_FAILED if "failed" in status else EXIT_QUARANTINED if "quarantined" in status else 0
 
 

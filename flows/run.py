@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, cast
 
 from flows.console import progress
@@ -22,19 +22,23 @@ from tasks.settings import settings
 from tasks.store import open_store
 
 
-def analyze_sources(
-    sources: Sequence[str], store: str | None, assignments: Sequence[str], *, quiet: bool
-) -> list[AnalyzeReport]:
-    """Analyses each source and returns its report, in order. Raises UnknownOption before anything starts."""
+def analyze_sources(sources: Sequence[str], store: str | None, assignments: Sequence[str]) -> Iterator[AnalyzeReport]:
+    """Analyses each source and yields its report, in order. Raises UnknownOption before anything starts.
+
+    The server and the cluster start when the first source needs them.
+    """
     options = parse_options(assignments)
     root = store or settings().store
-    reports = {number: _answer(source, root, options) for number, source in enumerate(sources)}
-    waiting = [number for number, report in reports.items() if report is None]
-    if waiting:
-        with engine():
-            for number in waiting:
-                reports[number] = _analyze(sources[number], root, options)
-    return [report for report in reports.values() if report]
+    with ExitStack() as stack:
+        running = False
+        for source in sources:
+            report = _answer(source, root, options)
+            if report is None:
+                if not running:
+                    stack.enter_context(engine())
+                    running = True
+                report = _analyze(source, root, options)
+            yield report
 
 
 def committed_result(report: AnalyzeReport, store: str | None) -> Result | None:
