@@ -40,7 +40,12 @@ def main(argv: Sequence[str]) -> None:
     media = Path(os.environ.get("REELFLOW_TEST_MEDIA", "."))
     video = arguments.video or str(media / "video" / "one-by-one-person-detection.mp4")
     speech = arguments.speech or str(bundled.SAMPLE_CLIP)
-    rows = [*compare("video", video, arguments.repeat), *compare("speech", speech, arguments.repeat)]
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    from flows.run import engine
+
+    cold = [run_cold("video", video, arguments.repeat), run_cold("speech", speech, arguments.repeat)]
+    with engine():
+        rows = [row for run in cold for row in (run, run_warm(run, arguments.repeat))]
     if arguments.json:
         for row in rows:
             print(json.dumps(row))
@@ -49,14 +54,13 @@ def main(argv: Sequence[str]) -> None:
     print("|---|---|---|---|---|---|")
     for row in rows:
         print(
-            f"| {row['source']} | {row['start']} | {row['script_s']:.2f} | {row['pipeline_s']:.2f} "
+            f"| {Path(row['source']).name} | {row['start']} | {row['script_s']:.2f} | {row['pipeline_s']:.2f} "
             f"| {row['script_s'] / row['pipeline_s']:.2f} | {row['found']} |"
         )
     for row in rows:
         if "stages" in row:
-            print(
-                f"\n{row['source']}, {row['start']}: " + ", ".join(f"{k} {v:.2f} s" for k, v in row["stages"].items())
-            )
+            stages = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in row["stages"].items())
+            print(f"\n{Path(row['source']).name}, {row['start']}: {stages}")
 
 
 OPTIONS = {
@@ -65,39 +69,41 @@ OPTIONS = {
 }
 
 
-def compare(kind: str, source: str, repeat: int) -> list[dict[str, Any]]:
-    """Two rows, cold and warm. Raises AssertionError when the sides disagree."""
-    cold_script: list[float] = []
-    cold_pipeline: list[float] = []
-    warm_script: list[float] = []
-    script: Any = None
+def run_cold(kind: str, source: str, repeat: int) -> dict[str, Any]:
+    """Both sides in fresh processes. Raises AssertionError when they disagree."""
+    script_s: list[float] = []
+    inside_s: list[float] = []
+    pipeline_s: list[float] = []
+    script: dict[str, Any] = {}
     for _ in range(repeat):
         script, seconds = _cold_script(kind, source)
-        cold_script.append(seconds)
-        warm_script.append(script["seconds"])
+        script_s.append(seconds)
+        inside_s.append(script["seconds"])
         found, seconds = _cold_pipeline(kind, source)
-        cold_pipeline.append(seconds)
+        pipeline_s.append(seconds)
         _check(kind, script["found"], found)
-    warm_pipeline, stages, found = _warm_pipeline(kind, source, repeat)
-    _check(kind, script["found"], found)
-    name, summary = Path(source).name, _summary(kind, found)
-    return [
-        {
-            "source": name,
-            "start": "cold",
-            "script_s": _median(cold_script),
-            "pipeline_s": _median(cold_pipeline),
-            "found": summary,
-        },
-        {
-            "source": name,
-            "start": "warm",
-            "script_s": _median(warm_script),
-            "pipeline_s": _median(warm_pipeline),
-            "found": summary,
-            "stages": stages,
-        },
-    ]
+    return {
+        "kind": kind,
+        "source": source,
+        "start": "cold",
+        "script_s": _median(script_s),
+        "pipeline_s": _median(pipeline_s),
+        "found": _summary(kind, script["found"]),
+        "script_found": script["found"],
+        "script_inside_s": _median(inside_s),
+    }
+
+
+def run_warm(cold: dict[str, Any], repeat: int) -> dict[str, Any]:
+    """The script without its imports and model loading, against flow runs in a warm process and cluster."""
+    times, stages, found = _warm_pipeline(cold["kind"], cold["source"], repeat)
+    _check(cold["kind"], cold["script_found"], found)
+    return cold | {
+        "start": "warm",
+        "script_s": cold["script_inside_s"],
+        "pipeline_s": _median(times),
+        "stages": stages,
+    }
 
 
 def script_video(source: str) -> dict[str, Any]:
@@ -190,15 +196,13 @@ def _cold_pipeline(kind: str, source: str) -> tuple[Any, float]:
 
 
 def _warm_pipeline(kind: str, source: str, repeat: int) -> tuple[list[float], dict[str, float], Any]:
-    from flows.run import engine
+    from flows.analyze_media import analyze_media
     from tasks.core.options import parse_options
 
     options = parse_options(OPTIONS[kind])
     times: list[float] = []
-    with engine(), tempfile.TemporaryDirectory() as folder:
-        from flows.analyze_media import analyze_media
-
-        store, media_id = "", ""
+    store, media_id = "", ""
+    with tempfile.TemporaryDirectory() as folder:
         for number in range(repeat + 1):
             store = f"{folder}/{number}"
             started = time.perf_counter()

@@ -33,16 +33,6 @@ _QUIET = {
 }
 """What a server with one client does not need."""
 
-_RUN = """
-import ctypes, os, signal, sys
-ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: Linux ends this process with its parent
-if os.getppid() != int(sys.argv[1]):
-    sys.exit(1)
-import uvicorn
-from prefect.server.api.server import create_app
-uvicorn.run(create_app, factory=True, host="127.0.0.1", port=int(sys.argv[2]), log_level="error", lifespan="on")
-"""
-
 
 class LocalServer:
     """Starts at once, in the background; `api_url` is answered after `wait`."""
@@ -51,7 +41,7 @@ class LocalServer:
         self._port = _free_port()
         self.api_url = f"http://127.0.0.1:{self._port}/api"
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _RUN, str(os.getpid()), str(self._port)],
+            [sys.executable, "-m", "flows.embedded_server", str(self._port), str(os.getpid())],
             env={**os.environ, **_QUIET},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -116,11 +106,15 @@ def prefect_api() -> Iterator[None]:
     server = LocalServer()
     try:
         os.environ["PREFECT_API_URL"] = server.api_url
-        from prefect.settings import PREFECT_API_URL, temporary_settings
+        from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
         server.wait()
-        with temporary_settings({PREFECT_API_URL: server.api_url}):
+        # Nobody watches heartbeats here, and a flow run that sends them ends up to a second late.
+        with temporary_settings({PREFECT_API_URL: server.api_url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
             yield
+            from tasks.worker import flush
+
+            flush()
     finally:
         os.environ.pop("PREFECT_API_URL", None)
         server.stop()

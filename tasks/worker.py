@@ -19,15 +19,16 @@ def run(submitted: float, **arguments: Any) -> Any:
 
 
 async def drain(timeout_s: float = 10.0) -> None:
-    """Sends what this process still holds of Prefect's events and logs; call it before the process ends."""
+    """`flush` for a Dask worker's event loop."""
     import asyncio
 
+    await asyncio.to_thread(flush, timeout_s)
+
+
+def flush(timeout_s: float = 10.0) -> None:
+    """Sends what this process still holds of Prefect's events and logs; call it before its server ends."""
     from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogWorker
 
-    await asyncio.to_thread(_drain, EventsWorker, APILogWorker, timeout_s=timeout_s)
-
-
-def _drain(*services: Any, timeout_s: float) -> None:
-    for service in services:
+    for service in (EventsWorker, APILogWorker):
         service.drain_all(timeout=timeout_s)
