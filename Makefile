@@ -21,7 +21,7 @@ PYTEST_ARGS ?= -n 2 --dist loadfile
 export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
-.PHONY: help setup demo test lint format bench lock clean distclean
+.PHONY: help setup demo up down test lint format bench lock clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -31,6 +31,12 @@ setup: $(STAMP) ## Make .venv from the lock (Python 3.11 or 3.12; once, about 7 
 
 demo: $(STAMP) ## Analyse the bundled sample; no network, no weights needed
 	@$(PY) -m flows demo
+
+up: $(STAMP) ## Start everything on this machine: Prefect, S3, Dask, workers; ARGS="--prefect-port 4300"
+	@$(PY) -m deployments up $(ARGS)
+
+down: $(STAMP) ## End exactly what `make up` started
+	@$(PY) -m deployments down $(ARGS)
 
 test: $(STAMP) ## Run the tests; ARGS="tests/core -k probe" for some of them
 	@$(PY) -m pytest $(PYTEST_ARGS) $(ARGS)
@@ -59,6 +65,7 @@ lock: $(PY) ## Resolve pyproject.toml into requirements/; UPGRADE=1 takes newer 
 
 clean: ## Remove caches and what tests and builds left; your store and .venv stay
 	@find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+	@[ ! -e .reelflow/stack/stack.json ] || $(PY) -m deployments down
 	@rm -rf .pytest_cache .mypy_cache .ruff_cache .reelflow build
 
 distclean: clean ## Remove .venv as well

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -72,6 +73,66 @@ def analyze(
 
 
 @app.command()
+def backfill(
+    prefix: Annotated[str, typer.Argument(help="s3://bucket/prefix, a folder or file:///")],
+    store: Store = None,
+    assignments: Assignments = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count, and estimate time and cost")] = False,
+    suffixes: Annotated[list[str] | None, typer.Option("--suffix", help="Only names that end so, e.g. .mp4")] = None,
+    glob: Annotated[str | None, typer.Option(help="Only paths below the prefix that match; * also matches /")] = None,
+    min_bytes: Annotated[int, typer.Option(min=0, help="Smallest size, bytes")] = 0,
+    max_bytes: Annotated[int | None, typer.Option(min=0, help="Largest size, bytes")] = None,
+    modified_since: Annotated[datetime | None, typer.Option(help="Only what was written since, UTC")] = None,
+    in_flight: Annotated[int | None, typer.Option(min=1, max=64, help="Media analysed at the same time")] = None,
+    retry_quarantined: Annotated[bool, typer.Option("--retry-quarantined", help="Try what was set aside")] = False,
+    hand_over: Annotated[
+        str | None, typer.Option(metavar="FLOW/NAME", help="Give objects to runs of this deployment instead")
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, max=100, help="Objects per deployment run")] = 1,
+    json_lines: AsJson = False,
+) -> None:
+    """Analyse every media object under a bucket prefix or in a folder that is not analysed yet.
+
+    Stop it and start it again at any time: nothing is lost and nothing is done twice. Exit status as for `analyze`.
+    """
+    from flows.console import say
+    from flows.run import backfill as run
+    from flows.run import plan_backfill
+    from tasks.core.listing import Selection
+
+    since = modified_since.replace(tzinfo=modified_since.tzinfo or UTC) if modified_since else None
+    try:
+        select = Selection(
+            suffixes=suffixes or [], glob=glob, min_bytes=min_bytes, max_bytes=max_bytes, modified_since=since
+        )
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    if dry_run:
+        plan = plan_backfill(prefix, store, assignments or [], select, retry_quarantined=retry_quarantined)
+        print(plan.model_dump_json()) if json_lines else say(plan.sentence())
+        raise typer.Exit(0)
+
+    def heard(found: AnalyzeReport) -> None:
+        if json_lines:
+            print(found.line(), flush=True)
+        elif found.error:
+            say(f"{found.status:<12}{found.source}: {found.error['code']}: {found.error['message']}")
+
+    done = run(
+        prefix,
+        store,
+        assignments or [],
+        heard,
+        select=select,
+        in_flight=in_flight,
+        retry_quarantined=retry_quarantined,
+        hand_over={"deployment": hand_over, "batch": batch} if hand_over else None,
+    )
+    say(done.sentence(), err=json_lines)
+    raise typer.Exit(EXIT_FAILED if done.failed else EXIT_QUARANTINED if done.quarantined else 0)
+
+
+@app.command()
 def options() -> None:
     """List every option of `--set` with its default."""
     from flows.console import say
@@ -95,6 +156,22 @@ def doctor() -> None:
             say(f"      {'':<10} -> {check.advice}")
         worst = max(worst, EXIT_FAILED if check.state == "fault" else 0)
     raise typer.Exit(worst)
+
+
+@app.command()
+def serve(
+    pool: Annotated[str, typer.Option(help="Work pool of type process")] = "reelflow-process",
+    limit: Annotated[int, typer.Option(min=1, max=256, help="Flow runs at a time")] = 4,
+    poll: Annotated[float, typer.Option(min=0.1, max=60, help="Seconds between two looks for new runs")] = 1.0,
+    grace: Annotated[float, typer.Option(min=0, help="Seconds that runs in flight get when this is ended")] = 300.0,
+) -> None:
+    """Execute the deployments' runs from one warm process: `prefect worker start` without seconds of imports a run.
+
+    Start it instead of that worker, or beside it, after `python -m deployments apply` and `prefect deploy --all`.
+    """
+    from flows.serve import serve as execute
+
+    execute(pool, limit=limit, poll_s=poll, grace_s=grace)
 
 
 @models_app.callback()
@@ -122,7 +199,7 @@ def _finish(reports: Iterable[AnalyzeReport], store: str | None, json_lines: boo
     for report in reports:
         status.add(report.status)
         if json_lines:
-            print(report.model_dump_json(), flush=True)
+            print(report.line(), flush=True)
         else:
             show_report(report, committed_result(report, store))
     return EXIT_FAILED if "failed" in status else EXIT_QUARANTINED if "quarantined" in status else 0

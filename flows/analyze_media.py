@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, Literal
 
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
@@ -20,10 +20,12 @@ from tasks.core.fetch import display_source
 from tasks.core.frames import plan_batches
 from tasks.core.options import AnalyzeOptions
 from tasks.core.schema import AnalyzeReport, Findings, MediaRef, ModelInfo, StageTiming
+from tasks.lease import Lease, exclusive
 from tasks.lookup import quarantined
 from tasks.models import resolve_models
 from tasks.results import read_result, result_key, result_path, views_are_fresh, whole_result
 from tasks.settings import settings
+from tasks.sources import remember
 from tasks.stage import Meter
 from tasks.store import Store, open_store
 
@@ -36,28 +38,37 @@ def _run_name() -> str:
 
 
 @flow(name="analyze-media", flow_run_name=_run_name, task_runner=ClusterTaskRunner(), validate_parameters=True)
-def analyze_media(source: str, store: str | None = None, options: AnalyzeOptions = AnalyzeOptions()) -> Any:  # noqa: B008
+def analyze_media(
+    source: str | list[str],
+    store: str | None = None,
+    options: AnalyzeOptions = AnalyzeOptions(),  # noqa: B008
+) -> Any:
     """Turns one video or audio file into a transcript, detections and a report.
 
     Args:
-        source: A path, file:///..., s3://bucket/key or https://... URL.
+        source: A path, file:///..., s3://bucket/key or https://... URL; or a list of them, each a run of its own.
         store: Root of the store: a folder, file:///... or s3://bucket/prefix. Default: REELFLOW_STORE of the worker.
         options: What to do, by stage.
     """
+    if isinstance(source, list):
+        from flows.batch import analyze_list
+
+        return analyze_list(source, store or settings().store, options)
     started = time.monotonic()
     root = open_store(store or settings().store)
     found: MediaRef | None = None
     try:
         found, models, notices, timing = _prepare(source, root, options)
         key = result_key(found.media_id, options, models)
-        done = whole_result(root, found.media_id, key)
-        if done is not None and views_are_fresh(root, done):
-            return _state(_report(source, root, found, "cached", started))
-        _analyze(found, options, models, notices, timing)
-        _summarize(root, found)
-        return _state(_report(source, root, found, "done", started))
+        if _is_done(root, found, key):
+            return _state(_settled(source, root, found, options, "cached", started))
+        with exclusive(root, found.media_id, waiting=_say_who_works):
+            if _is_done(root, found, key):
+                return _state(_settled(source, root, found, options, "cached", started))
+            _analyze(found, options, models, notices, timing)
+        return _state(_settled(source, root, found, options, "done", started))
     except PermanentError as error:
-        report = quarantined(source, root.root, found, error, started)
+        report = quarantined(source, root.address, found, error, started)
         get_run_logger().error("%s is set aside: %s", report.source, error.message)
         create_markdown_artifact(summary.quarantined(report), key="quarantined", description="Why it was set aside")
         return _state(report)
@@ -68,7 +79,7 @@ def _prepare(
 ) -> tuple[MediaRef, dict[str, ModelInfo], list[str], dict[str, StageTiming]]:
     """The source's bytes and the models, on this host or, with a cluster elsewhere, on one of its workers."""
     meter = Meter()
-    found = _near(media.fetch_media, source, root.root, options.limits)
+    found = _near(media.fetch_media, source, root.address, options.limits)
     timing = {"fetch": meter.timing(bytes_in=found.bytes)}
     models, notices = _near(resolve_models, options)
     return found, models, notices, timing
@@ -135,24 +146,49 @@ def _analyze(
     progress.finish()
 
 
-def _summarize(root: Store, found: MediaRef) -> None:
-    committed = read_result(root, found.media_id)
-    if committed is None:
-        return
-    result = committed[0]
-    create_markdown_artifact(summary.markdown(result), key="summary", description=f"What {found.name} shows")
-    create_table_artifact(summary.stage_rows(result), key="stages", description="Time and cost by stage")
+def _is_done(root: Store, found: MediaRef, key: str) -> bool:
+    done = whole_result(root, found.media_id, key)
+    return done is not None and views_are_fresh(root, done)
 
 
-def _report(source: str, root: Store, found: MediaRef, status: Any, started: float) -> AnalyzeReport:
-    return AnalyzeReport(
+def _say_who_works(holder: Lease) -> None:
+    get_run_logger().info(
+        "Another run analyses this media (process %d on %s); waiting for it", holder.pid, holder.host.partition("/")[0]
+    )
+
+
+def _settled(
+    source: str,
+    root: Store,
+    found: MediaRef,
+    options: AnalyzeOptions,
+    status: Literal["done", "cached"],
+    started: float,
+) -> AnalyzeReport:
+    """The report of a source that has a result, noted for backfills; a new result is shown with the run."""
+    cost = _summarize(root, found) if status == "done" else 0.0
+    report = AnalyzeReport(
         source=display_source(source),
         media_id=found.media_id,
         status=status,
         result=root.uri(result_path(found.media_id)),
-        seconds=time.monotonic() - started,
+        seconds=round(time.monotonic() - started, 3),
         cached=status == "cached",
+        cost_usd=cost,
     )
+    remember(root, source, found.version, options, report)
+    return report
+
+
+def _summarize(root: Store, found: MediaRef) -> float:
+    """Leaves the summary with the run; what the result cost, US dollars."""
+    committed = read_result(root, found.media_id)
+    if committed is None:
+        return 0.0
+    result = committed[0]
+    create_markdown_artifact(summary.markdown(result), key="summary", description=f"What {found.name} shows")
+    create_table_artifact(summary.stage_rows(result), key="stages", description="Time and cost by stage")
+    return result.cost.get("total", 0.0)
 
 
 def _state(report: AnalyzeReport) -> State[dict[str, Any]]:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from tasks.core.schema import AnalyzeReport, Result
+
+LINE_EVERY_S = 5.0
+"""Pause between two lines about a backfill where there is no terminal."""
 
 _STYLE = {"done": "green", "cached": "cyan", "quarantined": "yellow", "failed": "red"}
 
@@ -65,6 +69,31 @@ def _lines(name: str) -> Iterator[Any]:
             print(f"{name}: {stage} {done}/{expected}", file=sys.stderr, flush=True)
 
     yield heard
+
+
+@contextmanager
+def count_progress(name: str) -> Iterator[Callable[[str, int, int | None], None]]:
+    """Draws how far a backfill is: a bar on a terminal, a line every few seconds elsewhere."""
+    if not sys.stderr.isatty():
+        shown = time.monotonic()
+
+        def lines(line: str, done: int, total: int | None) -> None:
+            nonlocal shown
+            if time.monotonic() - shown > LINE_EVERY_S or done == total:
+                shown = time.monotonic()
+                print(printable(line), file=sys.stderr, flush=True)
+
+        yield lines
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.text import Text
+
+    text = TextColumn("{task.description}", markup=False)
+    columns = (SpinnerColumn(), BarColumn(), text, TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        whole = bars.add_task(printable(name), total=None)
+        yield lambda line, done, total: bars.update(whole, description=str(Text(line)), completed=done, total=total)
 
 
 def say(text: str = "", *, style: str | None = None, err: bool = False) -> None:

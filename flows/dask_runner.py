@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Iterable
 from typing import Any, cast
 
+import cloudpickle
 import httpx
 from distributed import Client
 from distributed.client import FutureCancelledError
@@ -19,7 +20,7 @@ from distributed.scheduler import KilledWorker
 from prefect import Task
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
-from prefect.context import serialize_context
+from prefect.context import FlowRunContext, SettingsContext, TagsContext
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.futures import PrefectFuture
 from prefect.states import Crashed
@@ -28,7 +29,7 @@ from prefect.utilities.engine import collect_task_run_inputs_sync
 from prefect_dask import DaskTaskRunner
 from prefect_dask.task_runners import PrefectDaskFuture
 
-from flows.local_cluster import local_scheduler
+from flows.dask_client import connect, scheduler_address
 from tasks import worker
 from tasks.core.errors import NoWorker, WorkerLost
 from tasks.settings import settings
@@ -104,6 +105,8 @@ class DaskClusterTaskRunner(DaskTaskRunner):
     """Runs tasks on the cluster at REELFLOW_DASK_ADDRESS, or on a local one that all flow runs of the process share."""
 
     _offered: frozenset[str] = frozenset()
+    _connection: Client | None = None
+    _flow_run: bytes | None = None
 
     def duplicate(self) -> DaskClusterTaskRunner:
         return type(self)()
@@ -111,17 +114,9 @@ class DaskClusterTaskRunner(DaskTaskRunner):
     @property
     def client(self) -> Client:  # type: ignore[override] # a plain client: `place` does what Prefect's own would
         """The connection to the scheduler, made at the first submission."""
-        if self._client is None:
-            address = settings().dask_address or local_scheduler()
-            try:
-                client = Client(address, set_as_default=False, timeout=10)
-            except (OSError, TimeoutError) as error:
-                raise NoWorker(
-                    f"No Dask scheduler answers at {address}. Start one with `dask scheduler`, or unset "
-                    "REELFLOW_DASK_ADDRESS to use a local cluster."
-                ) from error
-            self._client = self._exit_stack.enter_context(client)
-        return self._client
+        if self._connection is None:
+            self._connection = connect(scheduler_address())
+        return self._connection
 
     def submit(  # type: ignore[override]
         self,
@@ -137,23 +132,18 @@ class DaskClusterTaskRunner(DaskTaskRunner):
         resource = "GPU" if GPU_TAG in task.tags else "CPU"
         self._require(resource)
         inputs = {name: collect_task_run_inputs_sync(value) for name, value in parameters.items()}
-        context = serialize_context(
-            asset_ctx_kwargs={
-                "task": task,
-                "task_run_id": task_run_id,
-                "task_inputs": inputs,
-                "copy_to_child_ctx": True,
-            }
-        )
+        if self._flow_run is None:
+            self._flow_run = _flow_run_context()
         return self.client.submit(
             worker.run,
             time.time(),
-            task=task,
+            settings=_settings_context(),
+            flow_run=self._flow_run,
+            task=worker.name_of(task),
             task_run_id=task_run_id,
             parameters=self._optimize_futures(parameters),
             wait_for=None,
             dependencies=inputs,
-            context=context,
             key=f"{task.name}-{task_run_id}",
             resources={resource: 1},
             pure=False,
@@ -178,6 +168,27 @@ class DaskClusterTaskRunner(DaskTaskRunner):
             f"No Dask worker at {address} offers the resource {resource} ({len(workers)} workers are there). "
             f"Start one: dask worker {address} --nthreads 1 --resources {resource}=1 --preload tasks.preload"
         )
+
+
+def _flow_run_context() -> bytes:
+    """The flow run as its tasks need it on a worker; the flow itself by name."""
+    run = FlowRunContext.get()
+    serialized = run.serialize() if run else {}
+    if serialized:
+        serialized["flow"] = worker.name_of(serialized["flow"])
+    return bytes(cloudpickle.dumps({"flow_run_context": serialized, "tags_context": TagsContext.get().serialize()}))
+
+
+_settings: tuple[Any, bytes] = (None, b"")
+
+
+def _settings_context() -> bytes:
+    """Prefect's settings in this context; made again only when they are others."""
+    global _settings
+    current = SettingsContext.get()
+    if current and _settings[0] is not current.settings:
+        _settings = (current.settings, bytes(cloudpickle.dumps(current.serialize())))
+    return _settings[1]
 
 
 def _mark_crashed(task_run_id: uuid.UUID, message: str) -> None:

@@ -14,6 +14,7 @@ from typing import Literal
 import httpx
 
 from tasks.core.errors import ReelflowError
+from tasks.core.fetch import display_source
 from tasks.lookup import find_models
 from tasks.settings import settings
 from tasks.store import open_store
@@ -40,7 +41,7 @@ def check_all() -> Iterator[Check]:
     yield _gpu()
     yield _memory()
     yield _disk("cache", settings().cache, "REELFLOW_CACHE_DIR")
-    yield _store()
+    yield check_store()
     yield _prefect()
     yield _dask()
     yield _weights()
@@ -106,19 +107,24 @@ def _disk(name: str, folder: Path, setting: str) -> Check:
     return Check(name, "ok", found)
 
 
-def _store() -> Check:
-    root = settings().store
-    probe = ".doctor"
+def check_store() -> Check:
+    """Writes and removes an object in the store that is set."""
+    address = settings().store
     try:
-        store = open_store(root)
-        store.write(probe, b"reelflow")
-        written = store.read(probe)
-        store.delete(probe)
+        store = open_store(address)
+        guarantee = store.check()
     except ReelflowError as error:
-        return Check("store", "fault", root, error.message)
-    if written is None or written[0] != b"reelflow":
-        return Check("store", "fault", root, "what was written is not read back: mend the store or set REELFLOW_STORE")
-    return Check("store", "ok", store.root)
+        return Check("store", "fault", display_source(address), error.message)
+    found = store.root if store.address == store.root else f"{store.root} ({store.address})"
+    if guarantee == "atomic":
+        return Check("store", "ok", found)
+    return Check(
+        "store",
+        "note",
+        f"{found} ignores conditional writes",
+        "where two hosts commit the same result at the same moment the last one stays; use a server with conditional "
+        "writes (S3, MinIO) to be certain",
+    )
 
 
 def _prefect() -> Check:

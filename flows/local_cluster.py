@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from tasks.core.errors import SetupError
 from tasks.settings import settings
 from tasks.threads import LIBRARIES, available_cores
 from tasks.worker import drain
@@ -23,6 +24,9 @@ in a row is to blame itself."""
 
 RESTART_TIMEOUT = "10 minutes"
 """Dask's 15 s would give a worker up that is still importing torch after its restart on a busy machine."""
+
+IDLE_S = 30
+"""How long a worker beyond REELFLOW_WORKERS_MIN has nothing to do before it ends, in seconds."""
 
 _LOG_LEVEL = "critical"
 """Dask tells of every worker that comes and goes; what matters of it reaches the user as an error of the task."""
@@ -57,6 +61,13 @@ def _start() -> Any:
     from distributed.scheduler import Scheduler
 
     workers, threads = _workers()
+    stated = settings().workers_min
+    least = len(workers) if stated is None else min(stated, len(workers))
+    if least < len(workers) and visible_gpus():
+        raise SetupError(
+            "REELFLOW_WORKERS_MIN needs workers that are all alike, and this host's GPUs make them differ: unset it, "
+            "or run `dask worker` processes under a cluster manager that scales them (infra/)."
+        )
     before_import = {name: str(threads) for name in LIBRARIES} | {"DASK_LOGGING__DISTRIBUTED": _LOG_LEVEL}
     dask.config.set(
         {
@@ -68,11 +79,14 @@ def _start() -> Any:
     )
     logging.getLogger("distributed").setLevel(_LOG_LEVEL.upper())
     cluster = SpecCluster(
-        workers=dict(enumerate(workers)),
+        workers=dict(enumerate(workers[:least])),
+        worker=workers[0],
         scheduler={"cls": Scheduler, "options": {"host": "127.0.0.1", "port": 0, "dashboard": False}},
         silence_logs=logging.CRITICAL,
         shutdown_on_close=True,
     )
+    if least < len(workers):
+        cluster.adapt(minimum=least, maximum=len(workers), interval="1s", wait_count=IDLE_S)
     atexit.register(stop_local_cluster)
     return cluster
 
@@ -80,7 +94,7 @@ def _start() -> Any:
 def _workers() -> tuple[list[dict[str, Any]], int]:
     """Specifications of the worker processes, and the threads that each may use."""
     cores = available_cores()
-    gpus = _visible_gpus()
+    gpus = visible_gpus()
     if not gpus:
         count = settings().workers or min(MAX_WORKERS_PER_HOST, cores)
         return [_worker({"CPU": 1, "GPU": 1}) for _ in range(count)], max(1, cores // count)
@@ -107,7 +121,7 @@ def _worker(resources: dict[str, int], **environment: str) -> dict[str, Any]:
     }
 
 
-def _visible_gpus() -> list[str]:
+def visible_gpus() -> list[str]:
     """Indices of the NVIDIA devices of this host, without importing torch."""
     stated = os.environ.get("CUDA_VISIBLE_DEVICES")
     if stated is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from typing import Any
@@ -9,6 +10,9 @@ from uuid import UUID
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.futures import PrefectFuture
+
+PATIENCE_S = 3.0
+"""A run that is over sooner needs no progress artifact; a backfill of many small media would make thousands."""
 
 Listener = Callable[[str, int, int], None]
 """Called with stage, tasks done and tasks expected."""
@@ -23,9 +27,10 @@ class Progress:
     def __init__(self, description: str) -> None:
         self._expected: dict[str, int] = {}
         self._done: dict[str, int] = {}
+        self._description = description
         self._shown = 0.0
-        artifact = create_progress_artifact(progress=0.0, description=description)
-        self._artifact: UUID = artifact  # type: ignore[assignment]
+        self._started = time.monotonic()
+        self._artifact: UUID | None = None
 
     def expect(self, stage: str, count: int = 1) -> None:
         """Announces tasks of a stage."""
@@ -44,12 +49,20 @@ class Progress:
 
     def finish(self) -> None:
         """Says 100%."""
-        update_progress_artifact(self._artifact, progress=100.0)
+        if self._artifact:
+            update_progress_artifact(self._artifact, progress=100.0)
 
     def _tell(self, stage: str) -> None:
         if heard := listener.get():
             heard(stage, self._done.get(stage, 0), self._expected.get(stage, 0))
         percent = 100.0 * sum(self._done.values()) / max(1, sum(self._expected.values()))
-        if percent >= self._shown + 5.0:
+        if percent >= self._shown + 5.0 and time.monotonic() - self._started > PATIENCE_S:
             self._shown = percent
-            update_progress_artifact(self._artifact, progress=min(percent, 99.0))
+            self._show(min(percent, 99.0))
+
+    def _show(self, percent: float) -> None:
+        if self._artifact:
+            update_progress_artifact(self._artifact, progress=percent)
+            return
+        artifact = create_progress_artifact(progress=percent, description=self._description)
+        self._artifact = artifact  # type: ignore[assignment]

@@ -6,20 +6,24 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any
 
-from flows.console import progress
+from flows.console import count_progress, progress
 from flows.local_server import prefect_api
 from tasks.core.errors import ReelflowError
-from tasks.core.fetch import display_source
 from tasks.core.options import AnalyzeOptions, parse_options
 from tasks.core.schema import AnalyzeReport, Result
-from tasks.lookup import answer
+from tasks.lookup import answer, failed
 from tasks.results import read_result
 from tasks.settings import settings
 from tasks.store import open_store
+
+if TYPE_CHECKING:
+    from flows.plan import Plan
+    from flows.tally import BackfillReport
+    from tasks.core.listing import Selection
 
 
 def analyze_sources(sources: Sequence[str], store: str | None, assignments: Sequence[str]) -> Iterator[AnalyzeReport]:
@@ -32,13 +36,54 @@ def analyze_sources(sources: Sequence[str], store: str | None, assignments: Sequ
     with ExitStack() as stack:
         running = False
         for source in sources:
-            report = _answer(source, root, options)
-            if report is None:
-                if not running:
+            started = time.monotonic()
+            try:
+                report = answer(source, root, options)
+                if report is None and not running:
                     stack.enter_context(engine())
                     running = True
-                report = _analyze(source, root, options)
-            yield report
+                yield report or _analyze(source, root, options)
+            except ReelflowError as error:
+                yield failed(source, error, started)
+
+
+def backfill(
+    prefix: str,
+    store: str | None,
+    assignments: Sequence[str],
+    heard: Callable[[AnalyzeReport], None],
+    **arguments: Any,
+) -> BackfillReport:
+    """Runs the backfill flow; `heard` is called with each report as it comes. Raises UnknownOption, SetupError."""
+    options = parse_options(assignments)
+    with engine(cluster_at_once=False):
+        from flows.backfill_prefix import backfill_prefix
+        from flows.tally import BackfillReport, listener
+
+        with count_progress(prefix) as counted:
+
+            def both(report: AnalyzeReport, line: str, done: int, total: int | None) -> None:
+                heard(report)
+                counted(line, done, total)
+
+            token = listener.set(both)
+            try:
+                state: Any = backfill_prefix(
+                    prefix=prefix, store=store, options=options, return_state=True, **arguments
+                )
+            finally:
+                listener.reset(token)
+        return BackfillReport.model_validate(state.result(raise_on_failure=False, _sync=True))
+
+
+def plan_backfill(
+    prefix: str, store: str | None, assignments: Sequence[str], select: Selection, *, retry_quarantined: bool
+) -> Plan:
+    """What a backfill would do; starts nothing."""
+    from flows.plan import make_plan
+
+    root = open_store(store or settings().store)
+    return make_plan(prefix, root, parse_options(assignments), select, retry_quarantined=retry_quarantined)
 
 
 def committed_result(report: AnalyzeReport, store: str | None) -> Result | None:
@@ -49,56 +94,31 @@ def committed_result(report: AnalyzeReport, store: str | None) -> Result | None:
     return found[0] if found else None
 
 
-def _answer(source: str, store: str, options: AnalyzeOptions) -> AnalyzeReport | None:
-    started = time.monotonic()
-    try:
-        return answer(source, store, options)
-    except ReelflowError as error:
-        return _failed(source, error, started)
-
-
 def _analyze(source: str, store: str, options: AnalyzeOptions) -> AnalyzeReport:
-    from flows.analyze_media import analyze_media
+    from flows.batch import analyze_one
     from flows.summary import label
 
-    started = time.monotonic()
-    try:
-        with progress(label(source)):
-            state = analyze_media(source=source, store=store, options=options, return_state=True)
-            return AnalyzeReport.model_validate(cast(Any, state).result(_sync=True))
-    except ReelflowError as error:
-        return _failed(source, error, started)
-    except Exception as error:
-        logging.getLogger("reelflow").debug("unexpected failure", exc_info=error)
-        message = (
-            f"Unexpected {type(error).__name__}: {error}. REELFLOW_DEBUG=1 prints the traceback; please report it."
-        )
-        return _failed(source, ReelflowError(message), started)
-
-
-def _failed(source: str, error: ReelflowError, started: float) -> AnalyzeReport:
-    return AnalyzeReport(
-        source=display_source(source),
-        media_id=None,
-        status="failed",
-        result=None,
-        seconds=round(time.monotonic() - started, 3),
-        cached=False,
-        error={"code": error.code, "message": error.message},
-    )
+    with progress(label(source)):
+        return analyze_one(source, store, options)
 
 
 @contextmanager
-def engine() -> Iterator[None]:
-    """A Prefect API and a Dask cluster for the block; both start side by side with the imports."""
+def engine(*, cluster_at_once: bool = True) -> Iterator[None]:
+    """A Prefect API and a Dask cluster for the block; both start side by side with the imports.
+
+    Without `cluster_at_once` the cluster starts with the first task: there may be none.
+    """
     if os.environ.get("REELFLOW_DEBUG"):
         logging.basicConfig(level=logging.DEBUG)
     from flows.local_cluster import local_scheduler, stop_local_cluster
 
     with prefect_api():
-        if settings().dask_address is None:
+        if cluster_at_once and settings().dask_address is None:
             threading.Thread(target=local_scheduler, name="reelflow-cluster", daemon=True).start()
         try:
             yield
         finally:
+            from flows.dask_client import disconnect
+
+            disconnect()
             stop_local_cluster()

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tasks.core.schema import AnalyzeReport, Result
+
+if TYPE_CHECKING:
+    from flows.plan import Plan
+    from flows.tally import BackfillReport
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~])")
 
@@ -57,6 +61,35 @@ def stage_rows(result: Result) -> list[dict[str, Any]]:
         }
         for name, timing in result.timing.items()
     ]
+
+
+def backfill(report: BackfillReport) -> str:
+    """What a backfill came to."""
+    rows = {
+        "listed": f"{report.listed} ({report.bytes / 1e9:.3f} GB)",
+        "done": report.done,
+        "analysed before": report.cached,
+        "handed over": report.handed_over,
+        "set aside": report.quarantined,
+        "failed": report.failed,
+        "seconds": f"{report.seconds:.1f}",
+        "USD": f"{report.cost_usd:.6f}",
+    }
+    lines = [
+        f"# {plain(report.prefix)}",
+        "",
+        "| | |",
+        "|---|---|",
+        *(f"| {name} | {value} |" for name, value in rows.items()),
+    ]
+    if report.failed:
+        lines += ["", "Run the backfill again for those that failed; those set aside need `retry_quarantined`."]
+    return "\n".join([*lines, "", f"Store: `{report.store.replace('`', '')}`"])
+
+
+def plan(found: Plan) -> str:
+    """What a backfill would do."""
+    return f"# {plain(found.prefix)}\n\n{plain(found.sentence())}"
 
 
 def quarantined(report: AnalyzeReport) -> str:

@@ -30,9 +30,12 @@ def content_key(*parts: Any) -> str:
 
 
 def artifact_file(ref: ArtifactRef, name: str) -> Path:
-    """A local, readable copy of one file of an artifact."""
+    """A local, readable copy of one file of an artifact.
+
+    Its content is settled once a manifest names it, so this host asks the store for it at most once.
+    """
     store, path = _locate(ref)
-    return store.local(f"{path}/{name}")
+    return store.local(f"{path}/{name}", version=_version(ref))
 
 
 def find(store: Store, media_id: str, stage: str, key: str) -> ArtifactRef | None:
@@ -42,13 +45,14 @@ def find(store: Store, media_id: str, stage: str, key: str) -> ArtifactRef | Non
     if found is None:
         return None
     manifest = json.loads(found[0])
-    if any(store.size(f"{path}/{name}") != size for name, size in manifest["files"].items()):
+    if not _complete(store, path, manifest["files"]):
         return None
     return ArtifactRef(
         media_id=media_id,
         stage=stage,
         key=key,
         uri=store.uri(path),
+        store=store.address,
         timing=StageTiming.model_validate(manifest["timing"]),
         finished=manifest["finished"],
         cached=True,
@@ -66,7 +70,7 @@ def save(store: Store, ref: ArtifactRef, folder: Path) -> None:
     path = _path(ref.media_id, ref.stage, ref.key)
     files = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
     for name in files:
-        store.put(f"{path}/{name}", folder / name)
+        store.put(f"{path}/{name}", folder / name, version=_version(ref))
     made = {"host": socket.gethostname(), "pid": os.getpid()}
     manifest = {"files": files, "timing": ref.timing.model_dump(), "finished": ref.finished, "made_by": made}
     store.write(f"{path}/{MANIFEST}", json.dumps(manifest).encode())
@@ -83,13 +87,27 @@ def flatten(value: Any) -> Iterator[Any]:
         yield value
 
 
+def _complete(store: Store, path: str, files: dict[str, int]) -> bool:
+    """Are these files there, with these sizes? One request, however many there are."""
+    if len(files) == 1:
+        [(name, size)] = files.items()
+        return store.size(f"{path}/{name}") == size
+    there = {found.path: found.bytes for found in store.scan(path)}
+    return all(there.get(f"{path}/{name}") == size for name, size in files.items())
+
+
 def _path(media_id: str, stage: str, key: str) -> str:
     return f"media/{media_id}/{stage}/{key}"
 
 
 def _locate(ref: ArtifactRef) -> tuple[Store, str]:
     path = _path(ref.media_id, ref.stage, ref.key)
-    return open_store(ref.uri.removesuffix("/" + path)), path
+    return open_store(ref.store or ref.uri.removesuffix("/" + path)), path
+
+
+def _version(ref: ArtifactRef) -> str | None:
+    """Tells two makings of an artifact apart: one that was deleted and made again is another."""
+    return repr(ref.finished) if ref.finished else None
 
 
 def _canonical(value: Any) -> Any:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tasks.core import fetch
-from tasks.core.errors import ModelNotFound, PermanentError, SourceChanged
+from tasks.core.errors import ModelNotFound, PermanentError, ReelflowError, SourceChanged
 from tasks.core.models import weights, yolo
 from tasks.core.options import AnalyzeOptions, DetectionOptions, LimitOptions
 from tasks.core.schema import AnalyzeReport, MediaRef, ModelInfo
@@ -20,7 +20,7 @@ from tasks.store import open_store
 def fetch_source(source: str, store: str, limits: LimitOptions) -> MediaRef:
     """The source's bytes in this host's cache, and the digest that names them."""
     fetched = _fetch(source, limits)
-    return MediaRef(media_id=fetched.media_id, source=source, bytes=fetched.bytes, store=store)
+    return MediaRef(media_id=fetched.media_id, source=source, bytes=fetched.bytes, store=store, version=fetched.version)
 
 
 @contextmanager
@@ -40,7 +40,9 @@ def source_file(media: MediaRef) -> Iterator[Path]:
 
 def _fetch(source: str, limits: LimitOptions) -> fetch.Fetched:
     here = settings()
-    return fetch.fetch(source, here.cache, limits, here.cache_bytes, allow_private_hosts=here.allow_private_hosts)
+    return fetch.fetch(
+        source, here.cache, limits, here.cache_bytes, allow_private_hosts=here.allow_private_hosts, s3=here.s3
+    )
 
 
 def find_models(options: AnalyzeOptions) -> tuple[dict[str, ModelInfo], list[str]]:
@@ -97,7 +99,7 @@ def answer(source: str, store: str, options: AnalyzeOptions) -> AnalyzeReport | 
     root = open_store(store)
     found: MediaRef | None = None
     try:
-        found = fetch_source(source, root.root, options.limits)
+        found = fetch_source(source, root.address, options.limits)
         models, _ = find_models(options)
         done = whole_result(root, found.media_id, result_key(found.media_id, options, models))
         if done is None or not views_are_fresh(root, done):
@@ -111,6 +113,19 @@ def answer(source: str, store: str, options: AnalyzeOptions) -> AnalyzeReport | 
         result=root.uri(result_path(found.media_id)),
         seconds=round(time.monotonic() - started, 3),
         cached=True,
+    )
+
+
+def failed(source: str, error: ReelflowError, started: float) -> AnalyzeReport:
+    """The report of a source that failed for no fault of its own. `started` is of time.monotonic."""
+    return AnalyzeReport(
+        source=fetch.display_source(source),
+        media_id=None,
+        status="failed",
+        result=None,
+        seconds=round(time.monotonic() - started, 3),
+        cached=False,
+        error={"code": error.code, "message": error.message},
     )
 
 

@@ -29,3 +29,34 @@ def dask_setup(worker: Any) -> None:
         names += GPU_WORKER
     for name in names:
         importlib.import_module(name)
+    if "GPU" in worker.state.total_resources:
+        load_models(settings().preload_models)
+
+
+async def dask_teardown(worker: Any) -> None:
+    """Called by Dask when a worker is retired or ended: what it knows of its task runs reaches the server first."""
+    from tasks.worker import drain
+
+    await drain()
+
+
+def load_models(assignments: str) -> None:
+    """Loads the models that these options name ("transcript.model=base.en detections.weights=yolo11n.pt").
+
+    They are loaded by the tasks' own loaders, so the first task finds them. Raises UnknownOption for what is no option,
+    and ModelNotFound for weights that are not here.
+    """
+    from tasks import speech, vision
+    from tasks.core.options import parse_options
+    from tasks.lookup import find_models
+
+    named = {assignment.partition(".")[0] for assignment in assignments.split()}
+    if not named:
+        return
+    unnamed = [f"{stage}.enabled=false" for stage in ("transcript", "detections") if stage not in named]
+    options = parse_options([*assignments.split(), *unnamed])
+    models, _ = find_models(options)
+    if "transcript" in models:
+        speech.load_model(models["transcript"], options.transcript)
+    if "detections" in models:
+        vision.load_model(models["detections"], options.detections)

@@ -10,6 +10,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tasks.core.cost import Prices
+from tasks.core.s3 import S3Options
 
 
 class Settings(BaseSettings):
@@ -17,7 +18,10 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="REELFLOW_", env_nested_delimiter="__", extra="ignore")
 
-    store: str = Field("reelflow-store", description="Root of the store: a folder, file:///... or s3://bucket/prefix")
+    store: str = Field(
+        "reelflow-store",
+        description="Root of the store: a folder, file:///..., s3://bucket/prefix or s3-bucket/NAME of a Prefect block",
+    )
     models_dir: Path | None = Field(None, description="Folder with model weights")
     cache_dir: Path = Field(
         Path("~/.cache/reelflow"), description="Per-host cache: sources, exports of models, objects read from S3"
@@ -27,9 +31,21 @@ class Settings(BaseSettings):
     workers: int | None = Field(
         None, ge=1, le=256, description="Worker processes of the local cluster; default by cores"
     )
+    workers_min: int | None = Field(
+        None, ge=0, le=256, description="Worker processes that stay when there is nothing to do; default: all of them"
+    )
+    preload_models: str = Field(
+        "",
+        description="Models that a GPU worker loads before its first task, as options (transcript.model=base.en "
+        "detections.weights=yolo11n.pt); default: each when it is first used",
+    )
     worker_wait_s: float = Field(5.0, ge=0, le=600, description="How long to wait for a worker that offers a resource")
     download: bool = Field(True, description="Allow model libraries to download weights that are named and missing")
     allow_private_hosts: bool = Field(False, description="Allow http(s) sources on private and loopback addresses")
+    s3: S3Options = Field(S3Options(), description="How buckets are spoken to")
+    object_cache_bytes: int = Field(
+        10 * 2**30, ge=2**20, description="Bound of the cache of a bucket's artifacts, in bytes"
+    )
     prices: Prices = Field(Prices(), description="Price table, US dollars")
 
     @property

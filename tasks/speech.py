@@ -67,7 +67,7 @@ def detect_language(
     from tasks.core.models import whisper
 
     heard = [_samples(audio, window) for window in windows]
-    save_records(whisper.detect_language(_load(model, options), heard), out / LANGUAGE)
+    save_records(whisper.detect_language(load_model(model, options), heard), out / LANGUAGE)
 
 
 @stage("transcript", version=1, tags=["gpu"], label="{media.name} from {windows[0].start:.0f} s")
@@ -85,7 +85,7 @@ def transcribe(
 
     heard = [_samples(audio, window) for window in windows]
     spoken = load_records(str, artifact_file(language, LANGUAGE)) if language else options.language
-    said = whisper.transcribe(_load(model, options), windows, heard, options, spoken)
+    said = whisper.transcribe(load_model(model, options), windows, heard, options, spoken)
     save_records(said, out / TRANSCRIPT)
 
 
@@ -104,7 +104,8 @@ def _samples(audio: ArtifactRef, window: SpeechWindow) -> NDArray[np.float32]:
     return track.load_audio(artifact_file(audio, AUDIO), window.start, window.end)
 
 
-def _load(model: ModelInfo, options: TranscriptOptions) -> WhisperModel:
+def load_model(model: ModelInfo, options: TranscriptOptions) -> WhisperModel:
+    """The network, loaded by this process's first call and kept."""
     from tasks.core.models import whisper
 
     file = weights.resolve_whisper(options.model, settings().models, language=options.language)

@@ -90,6 +90,7 @@ def _make(
             stage=name,
             key=key,
             uri=store.uri(f"media/{media.media_id}/{name}/{key}"),
+            store=store.address,
             timing=timing,
             finished=time.time(),
         )

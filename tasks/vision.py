@@ -35,14 +35,15 @@ def detect_objects(
 ) -> None:
     """Boxes for one batch of frames.  (T frames in, T lists of boxes out; xyxy in source pixels.)"""
     batch = load_frames(artifact_file(frames, FRAMES))
-    boxes = yolo.detect(_load(model, options), batch.images, (batch.width, batch.height), options)
+    boxes = yolo.detect(load_model(model, options), batch.images, (batch.width, batch.height), options)
     rows = zip(batch.indexes, batch.times, boxes, strict=True)
     save_records(
         [FrameDetections(index=index, time=time, boxes=found) for index, time, found in rows], out / DETECTIONS
     )
 
 
-def _load(model: ModelInfo, options: DetectionOptions) -> yolo.YoloModel:
+def load_model(model: ModelInfo, options: DetectionOptions) -> yolo.YoloModel:
+    """The network, loaded by this process's first call and kept."""
     here = settings()
     file = weights.resolve_yolo(options.weights, here.models)
     return yolo.load(

@@ -1,21 +1,69 @@
-"""What a Dask worker calls to run one Prefect task."""
+"""What a Dask worker calls to run one Prefect task.
+
+Prefect would send all its settings with each task and rebuild them and an HTTP client in the worker, which takes longer
+than a small task. Here a worker keeps both for the tasks to come, and tasks and flows travel by name.
+"""
 
 from __future__ import annotations
 
+import importlib
+import pickle
+import threading
+from contextvars import Context, copy_context
+from functools import lru_cache
 from typing import Any
 
+from prefect import Task
+from prefect.context import SettingsContext, SyncClientContext, hydrated_context
 from prefect.task_engine import run_task_sync
 
 from tasks.stage import submitted_at
 
+Name = tuple[str, str]
+"""Module and qualified name."""
 
-def run(submitted: float, **arguments: Any) -> Any:
-    """Runs a task under Prefect's engine and returns its final State. `submitted` is Unix time."""
-    token = submitted_at.set(submitted)
-    try:
-        return run_task_sync(return_type="state", **arguments)
-    finally:
-        submitted_at.reset(token)
+
+def name_of(found: Any) -> Any:
+    """Where a worker finds a task or a flow; the object itself where it is no module's attribute."""
+    name = (found.fn.__module__, found.fn.__qualname__)
+    module = importlib.import_module(name[0])
+    return name if getattr(module, name[1], None) is found else found
+
+
+def find(named: Any) -> Any:
+    """What `name_of` named."""
+    return getattr(importlib.import_module(named[0]), named[1]) if isinstance(named, tuple) else named
+
+
+def run(submitted: float, settings: bytes, flow_run: bytes, task: Name | Task[..., Any], **arguments: Any) -> Any:
+    """Runs a task under Prefect's engine and returns its final State.
+
+    `submitted` is Unix time; `settings` and `flow_run` are what flows/dask_runner.py made of the flow run's context.
+    """
+    session = _session(settings, threading.get_ident())
+    return session.copy().run(_run, submitted, flow_run, find(task), arguments)
+
+
+def _run(submitted: float, flow_run: bytes, task: Task[..., Any], arguments: dict[str, Any]) -> Any:
+    submitted_at.set(submitted)
+    context = pickle.loads(flow_run)  # noqa: S301 # the scheduler sends it, as it sends the call itself
+    if known := context["flow_run_context"]:
+        known["flow"] = find(known["flow"])
+    with hydrated_context(context):
+        return run_task_sync(task=task, return_type="state", **arguments)
+
+
+@lru_cache(maxsize=8)
+def _session(settings: bytes, _thread: int) -> Context:
+    """A context with these settings and an open client: httpx clients are kept by one thread each."""
+    context = copy_context()
+    context.run(_open, settings)
+    return context
+
+
+def _open(settings: bytes) -> None:
+    SettingsContext(**pickle.loads(settings)).__enter__()  # noqa: S301 # as above
+    SyncClientContext().__enter__()
 
 
 async def drain(timeout_s: float = 10.0) -> None:

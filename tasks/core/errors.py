@@ -22,7 +22,8 @@
         ├── ModelNotFound         model_not_found    weights that cannot be had here
         ├── BadModel              bad_model          weights that are damaged, unsafe to load or of another kind
         ├── NoWorker              no_worker          no Dask worker offers what a task needs
-        ├── StoreUnavailable      store_unavailable  the store cannot be read or written
+        ├── StoreUnavailable      store_unavailable  the store or the host's cache cannot be read or written
+        ├── CredentialsRefused    credentials        credentials for sources are missing, wrong or expired
         └── ToolFailed            tool_failed        ffmpeg or a library failed for no fault of the media
 
 A message says what happened to which media and what to do next.
@@ -141,6 +142,10 @@ class NoWorker(SetupError):
 
 class StoreUnavailable(SetupError):
     code = "store_unavailable"
+
+
+class CredentialsRefused(SetupError):
+    code = "credentials"
 
 
 class ToolFailed(SetupError):

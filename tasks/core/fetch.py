@@ -27,6 +27,7 @@ from tasks.core.errors import (
 )
 from tasks.core.options import LimitOptions
 from tasks.core.remote import display_source, open_http, open_s3
+from tasks.core.s3 import S3Options
 from tasks.core.source_cache import Entry, SourceCache, hold
 
 __all__ = ["Fetched", "display_source", "fetch", "hold"]
@@ -50,6 +51,8 @@ class Fetched:
     seconds: float
     cached: bool
     """The content was not read: the source is the version that was read before."""
+    version: str
+    """Tells the source's present content from an earlier one, as listings do: ETag, or size and time; may be empty."""
 
 
 def fetch(
@@ -60,12 +63,13 @@ def fetch(
     *,
     allow_private_hosts: bool = False,
     timeout_s: float = 6 * 3600.0,
+    s3: S3Options = S3Options(),  # noqa: B008
 ) -> Fetched:
     """Make `source` (path, file://, s3://, http(s)://) a local file, and say what its content is.
 
     Hold the path (`with hold(fetched.path):`) while it is read; until then it stays for at least 10 minutes.
     Raises SourceNotFound, PermissionDenied, UnsupportedSource, EmptySource, LimitExceeded; NetworkError, Throttled;
-    StoreUnavailable where the cache cannot be used.
+    CredentialsRefused; StoreUnavailable where the cache cannot be used.
     """
     started = time.monotonic()
     match = _SCHEME.match(source)
@@ -73,20 +77,23 @@ def fetch(
     cache = SourceCache(cache_dir, cache_bytes)
     shown = display_source(source)
     if scheme in ("", "file"):
-        path, entry, cached = _fetch_local(_local_path(source) if scheme else source, shown, cache, limits)
+        path, entry, cached = _fetch_local(local_path(source) if scheme else source, shown, cache, limits)
     elif scheme in ("s3", "http", "https"):
         deadline = started + timeout_s
-        path, entry, cached = _fetch_remote(source, scheme, shown, cache, limits, allow_private_hosts, deadline)
+        path, entry, cached = _fetch_remote(source, scheme, shown, cache, limits, allow_private_hosts, deadline, s3)
     else:
         raise UnsupportedSource(f"{shown}: {scheme}:// is not read; give a path, file://, s3:// or https://")
-    return Fetched(path, entry.media_id, entry.sha256, entry.bytes, shown, time.monotonic() - started, cached)
+    return Fetched(
+        path, entry.media_id, entry.sha256, entry.bytes, shown, time.monotonic() - started, cached, _version(entry)
+    )
 
 
-def _local_path(uri: str) -> str:
+def local_path(uri: str) -> str:
+    """The path of a file:// URI. Raises UnsupportedSource where it names another host."""
     host, slash, path = uri[len("file://") :].partition("/")
     if host not in ("", "localhost") or not slash:
         raise UnsupportedSource(f"{display_source(uri)}: write a local file as file:///absolute/path")
-    return "/" + unquote(path)
+    return "/" + unquote(path, errors="surrogateescape")
 
 
 def _fetch_local(text: str, shown: str, cache: SourceCache, limits: LimitOptions) -> tuple[Path, Entry, bool]:
@@ -145,6 +152,7 @@ def _fetch_remote(
     limits: LimitOptions,
     allow_private_hosts: bool,
     deadline: float,
+    s3: S3Options,
 ) -> tuple[Path, Entry, bool]:
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
     key = _key(f"{endpoint}:{source}" if scheme == "s3" else source)
@@ -156,7 +164,7 @@ def _fetch_remote(
             bucket, _, name = source[len("s3://") :].partition("/")
             if not bucket or not name:
                 raise UnsupportedSource(f"{shown}: it names no object; write s3://bucket/key, or backfill the prefix")
-            opened = open_s3(bucket, name, validator, deadline=deadline)
+            opened = open_s3(bucket, name, validator, deadline=deadline, options=s3)
         else:
             opened = open_http(source, validator, allow_private_hosts=allow_private_hosts, deadline=deadline)
         with opened as remote:
@@ -170,6 +178,11 @@ def _fetch_remote(
         entry = Entry(sha256, size, remote.validator)
         cache.remember(key, entry)
         return path, entry, False
+
+
+def _version(entry: Entry) -> str:
+    local = "{size}-{mtime}".format_map(entry.validator) if "mtime" in entry.validator else ""
+    return local or entry.validator.get("etag", "")
 
 
 def _check_size(size: int, shown: str, limits: LimitOptions) -> None:

@@ -12,18 +12,34 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from tasks.core.errors import (
+    CredentialsRefused,
     NetworkError,
     PermissionDenied,
     ReelflowError,
     SourceNotFound,
+    StoreUnavailable,
     Throttled,
     UnsupportedSource,
+)
+from tasks.core.s3 import (
+    BAD_CREDENTIALS,
+    NO_PERMISSION,
+    S3Options,
+    credential_failures,
+    error_code,
+    error_status,
+    get_object,
+    hide_credentials,
+    is_throttling,
+    is_transient,
+    object_chunks,
+    s3_client,
 )
 
 CHUNK_BYTES = 2**20
@@ -31,7 +47,6 @@ CONNECT_S = 10.0
 READ_S = 60.0
 """Longest silence of a server."""
 MOST_REDIRECTS = 5
-S3_ATTEMPTS = 4
 
 
 @dataclass(frozen=True)
@@ -53,7 +68,10 @@ def display_source(source: str) -> str:
             source = urlunsplit((parts.scheme, host, parts.path, "", ""))
         except ValueError:
             source = f"{scheme}://(no valid address)"
-    elif "://" in source and scheme not in ("file", "s3"):
+    elif scheme == "s3" and "://" in source:
+        bucket, slash, key = source.partition("://")[2].partition("/")
+        source = f"{scheme}://{hide_credentials(bucket)}{slash}{key}"
+    elif "://" in source and scheme != "file":
         source = f"{scheme}://..."
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in source)
 
@@ -182,68 +200,98 @@ def _tls() -> ssl.SSLContext:
 
 
 @contextmanager
-def open_s3(bucket: str, key: str, validator: dict[str, str], *, deadline: float) -> Iterator[Remote]:
-    """GetObject, conditional on the validator's ETag; endpoint, region and credentials as boto3 finds them."""
-    from botocore import exceptions as failures
+def open_s3(
+    bucket: str, key: str, validator: dict[str, str], *, deadline: float, options: S3Options
+) -> Iterator[Remote]:
+    """GetObject, conditional on the validator's ETag; endpoint, region and credentials as boto3 finds them.
 
-    shown = f"s3://{bucket}/{display_source(key)}"
-    condition = {"IfNoneMatch": validator["etag"]} if "etag" in validator else {}
-    try:
-        client = _s3_client(tuple(sorted((k, v) for k, v in os.environ.items() if k.startswith("AWS_"))))
-        answer = client.get_object(Bucket=bucket, Key=key, **condition)
-    except failures.ClientError as error:
-        if error.response["ResponseMetadata"]["HTTPStatusCode"] == 304 and condition:
+    One request for any size, read as a stream; where the connection breaks, the rest is asked for again (If-Match).
+    """
+    shown = f"s3://{hide_credentials(bucket)}/{display_source(key)}"
+    with _s3_failures(hide_credentials(bucket), shown):
+        client = s3_client(options, options.source_owner)
+        answer = _get_if_changed(client, bucket, key, validator, options.max_attempts)
+        if answer is None:
             yield Remote(validator, None, None)
             return
-        raise _s3_failure(error, bucket, shown) from None
-    except (failures.NoCredentialsError, failures.PartialCredentialsError, failures.ProfileNotFound):
-        raise PermissionDenied(
-            f"{shown}: there are no AWS credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
-        ) from None
-    except failures.ParamValidationError:
-        raise SourceNotFound(f"{shown}: {bucket!r} is no valid bucket name") from None
-    except failures.BotoCoreError as error:
-        raise NetworkError(f"{shown}: {type(error).__name__}; it is tried again") from None
-    found = {name: str(answer[field]) for name, field in _S3_VALIDATOR.items() if answer.get(field)}
-    body = answer["Body"]
-    try:
-        yield Remote(found, int(answer["ContentLength"]), _until(body.iter_chunks(CHUNK_BYTES), deadline, shown))
-    except (failures.BotoCoreError, failures.HTTPClientError) as error:
-        raise NetworkError(f"{shown}: {type(error).__name__} while reading it; it is tried again") from None
-    finally:
-        body.close()
+        found = {name: str(answer[field]) for name, field in _S3_VALIDATOR.items() if answer.get(field)}
+        with closing(object_chunks(client, bucket, key, answer, options.max_attempts)) as chunks:
+            yield Remote(found, int(answer["ContentLength"]), _until(chunks, deadline, shown))
 
 
 _S3_VALIDATOR = {"etag": "ETag", "version": "VersionId", "last_modified": "LastModified"}
-_S3_THROTTLED = frozenset({"SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequests"})
-_S3_NO_PERMISSION = frozenset(
-    {"AccessDenied", "AllAccessDisabled", "ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch"}
-)
 
 
-@functools.lru_cache(maxsize=4)
-def _s3_client(_environment: tuple[tuple[str, str], ...]) -> Any:
-    import boto3
-    from botocore.config import Config
+def _get_if_changed(
+    client: Any, bucket: str, key: str, validator: dict[str, str], max_attempts: int
+) -> dict[str, Any] | None:
+    from botocore.exceptions import ClientError
 
-    retries = {"mode": "standard", "total_max_attempts": S3_ATTEMPTS}
-    config = Config(retries=retries, connect_timeout=CONNECT_S, read_timeout=READ_S)
-    return boto3.session.Session().client("s3", config=config)
+    condition = {"IfNoneMatch": validator["etag"]} if "etag" in validator else {}
+    try:
+        return get_object(client, max_attempts, Bucket=bucket, Key=key, **condition)
+    except ClientError as error:
+        if error_status(error) == 304 and condition:
+            return None
+        raise
+
+
+def list_s3(prefix: str, options: S3Options) -> Iterator[tuple[str, str, int, float, str]]:
+    """Source, name below the prefix, bytes, Unix time and ETag of each object, a page of them in memory at a time."""
+    shown = display_source(prefix)
+    bucket, _, start = prefix.removeprefix("s3://").partition("/")
+    if not bucket:
+        raise UnsupportedSource(f"{shown}: it names no bucket; write s3://bucket/prefix")
+    with _s3_failures(hide_credentials(bucket), shown):
+        client = s3_client(options, options.source_owner)
+        for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=start):
+            for item in page.get("Contents", ()):
+                key = item["Key"]
+                if not key.endswith("/"):
+                    name = key[len(start) :].lstrip("/") or key
+                    yield f"s3://{bucket}/{key}", name, item["Size"], item["LastModified"].timestamp(), item["ETag"]
+
+
+@contextmanager
+def _s3_failures(bucket: str, shown: str) -> Iterator[None]:
+    from botocore import exceptions as failures
+
+    try:
+        yield
+    except failures.ClientError as error:
+        raise _s3_failure(error, bucket, shown) from None
+    except credential_failures():
+        raise CredentialsRefused(
+            f"{shown}: there are no AWS credentials that can be used; set AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY, AWS_PROFILE or a role"
+        ) from None
+    except failures.ParamValidationError:
+        raise SourceNotFound(f"{shown}: {bucket!r} is no valid bucket name") from None
+    except failures.InvalidEndpointConfigurationError:
+        raise StoreUnavailable(f"{shown}: AWS_ENDPOINT_URL is no valid address; write http(s)://host:port") from None
+    except failures.BotoCoreError as error:
+        raise NetworkError(
+            f"{shown}: {type(error).__name__} while reading it; it is tried again. "
+            "If this stays, check AWS_ENDPOINT_URL and the network"
+        ) from None
 
 
 def _s3_failure(error: Any, bucket: str, shown: str) -> ReelflowError:
-    code = str(error.response.get("Error", {}).get("Code", ""))
-    status = int(error.response["ResponseMetadata"]["HTTPStatusCode"])
+    code, status = error_code(error), error_status(error)
     if code in ("NoSuchBucket", "InvalidBucketName"):
         return SourceNotFound(f"{shown}: there is no bucket {bucket!r}")
     if code == "InvalidObjectState":
         return UnsupportedSource(f"{shown}: the object is archived; restore it first")
-    if code in _S3_THROTTLED or status == 429:
+    if is_throttling(error):
         return Throttled(f"{shown}: S3 asks to slow down ({code})")
-    if code in _S3_NO_PERMISSION or status in (401, 403):
+    if code in BAD_CREDENTIALS:
+        return CredentialsRefused(f"{shown}: S3 refuses the credentials ({code}); renew or correct them, and try again")
+    if code in NO_PERMISSION or status in (401, 403):
         return PermissionDenied(f"{shown}: S3 refuses access ({code}); check the credentials and the bucket's policy")
     if status == 404:
         return SourceNotFound(f"{shown}: there is no such object")
-    if status >= 500:
+    if status == 412:
+        return NetworkError(f"{shown}: the object was replaced while it was read; it is tried again")
+    if is_transient(error):
         return NetworkError(f"{shown}: S3 failed ({code}); it is tried again")
     return UnsupportedSource(f"{shown}: S3 answered {status} {code}")

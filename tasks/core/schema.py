@@ -175,7 +175,9 @@ class MediaRef(Record):
     source: str
     bytes: int
     store: str
-    """Root URI of the store that its artifacts go to."""
+    """Address of the store that its artifacts go to."""
+    version: str = ""
+    """The source's version that was read, see Fetched.version; other versions may have the same content."""
 
     @property
     def name(self) -> str:
@@ -193,6 +195,8 @@ class ArtifactRef(Record):
     """Digest of input keys, options, stage version and model digest."""
     uri: str
     """Folder of the artifact, `{store}/media/{media_id}/{stage}/{key}`."""
+    store: str | None = None
+    """What its store is opened by where that is not the URI's beginning: see Store.address."""
     timing: StageTiming = StageTiming()
     """What making it took, when it was made."""
     finished: float = 0.0
@@ -266,7 +270,7 @@ class Quarantined(Record):
 
 
 class AnalyzeReport(Record):
-    """One line of `analyze --json`."""
+    """The outcome of one source; a line of `analyze --json`, but for the cost."""
 
     source: str
     media_id: str | None
@@ -275,3 +279,9 @@ class AnalyzeReport(Record):
     seconds: float
     cached: bool
     error: dict[str, str] | None = None
+    cost_usd: float = 0.0
+    """What this run's new work cost."""
+
+    def line(self) -> str:
+        """The report as one line of JSON."""
+        return self.model_dump_json(exclude={"cost_usd"})

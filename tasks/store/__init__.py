@@ -1,6 +1,6 @@
 """The store: a root URI under which every artifact, result and table lies.
 
-One interface, one file per implementation: `folder.py` (`file://`, a path) and `s3.py` (`s3://`).
+One interface, one file per implementation: `folder.py` (`file://`, a path) and `s3.py` (`s3://`, or a Prefect block).
 Paths inside a store are relative, with `/`; writers see whole objects or none.
 """
 
@@ -10,14 +10,50 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from tasks.core.errors import StoreUnavailable
+
+BLOCK = "s3-bucket/"
+"""What the address of a store in a saved Prefect block begins with; a folder of that name is `./s3-bucket/...`."""
+
+MOST_LINK_S = 3600
+
+Guarantee = Literal["atomic", "last-writer"]
+"""What `commit` keeps when two write at the same time.
+
+atomic       the store compares and writes in one step: of any number of writers one wins, the others get StoreConflict
+last-writer  the store ignores conditions. Writers on one host still take turns. Between hosts each reads, writes, waits
+             and reads again: whoever was overwritten within that time gets StoreConflict, whoever is overwritten later
+             does not learn of it. An object is whole at any time, and the last one written stays.
+"""
+
+
+class Stored(NamedTuple):
+    """An object as a listing shows it."""
+
+    path: str
+    bytes: int
+    modified: float
+    """Unix time."""
 
 
 class Store(Protocol):
     root: str
-    """Canonical root URI without a trailing slash."""
+    """Canonical root URI without a trailing slash, as it stands in results."""
+
+    address: str
+    """What another process opens it by: the root, or the name of a block that holds its credentials."""
+
+    @property
+    def guarantee(self) -> Guarantee:
+        """How strong `commit` is; found out once per host by trying."""
+
+    def check(self) -> Guarantee:
+        """Does everything that a store must allow, on an object that it removes again; the guarantee, found out anew.
+
+        Raises StoreUnavailable with what to do.
+        """
 
     def uri(self, path: str) -> str:
         """Full URI of an object or folder."""
@@ -32,38 +68,62 @@ class Store(Protocol):
         """Replaces an object whole."""
 
     def commit(self, path: str, data: bytes, expected: str | None) -> None:
-        """Writes an object only if its tag is still `expected` (None: only if it does not exist).
+        """Writes an object only if its tag is still `expected` (None: only if it does not exist); see Guarantee.
 
-        Raises StoreConflict when someone else was first.
+        Raises StoreConflict when someone else was first. Who finds exactly its own data there has won: the answer to
+        its first attempt was lost. So two writers that must not both win need data that differs.
         """
 
-    def put(self, path: str, local: Path) -> None:
-        """Stores a file whole. May move it: `local` is gone afterwards."""
+    def put(self, path: str, local: Path, version: str | None = None) -> None:
+        """Stores a file whole and takes it away. With a version, this host keeps it for `local`."""
 
-    def local(self, path: str) -> Path:
-        """A local file with the object's content, not to be changed. Raises StoreUnavailable if there is none."""
+    def local(self, path: str, version: str | None = None) -> Path:
+        """A local file with the object's content, not to be changed. Raises StoreUnavailable if there is none.
+
+        `version` names content that never changes: what this host holds of it is given without asking the store.
+        """
 
     def workspace(self) -> AbstractContextManager[Path]:
-        """A temporary local folder from which `put` is cheap, removed at exit."""
+        """A temporary local folder from which `put` is cheap, removed at exit.
+
+        A disk that fills up in the block raises StoreUnavailable, whatever the block made of it.
+        """
+
+    def scan(self, prefix: str) -> Iterator[Stored]:
+        """The objects in and below a folder, sorted by path; one at a time, so that any number of them fits."""
 
     def list(self, prefix: str) -> Iterator[str]:
-        """Paths of the objects under a prefix, sorted."""
+        """Paths of `scan`."""
 
     def delete(self, path: str) -> None:
         """Removes an object; no error where there is none."""
 
+    def link(self, path: str, seconds: int = 900) -> str:
+        """A URL that whoever has it can read the object by, for at most an hour (folders: a file URI).
+
+        It carries a signature: give it to a person, never to a log or a result.
+        """
+
 
 @lru_cache(maxsize=16)
-def open_store(root: str) -> Store:
-    """The store at a root URI or path. Opening creates nothing."""
-    if root.startswith("s3://"):
-        from tasks.store.s3 import S3Store
+def open_store(address: str) -> Store:
+    """The store at a root URI, a path or `s3-bucket/NAME`. Opening creates nothing."""
+    if address.startswith(("s3://", BLOCK)):
+        from tasks.store.s3 import open_bucket
 
-        return S3Store(root)
-    if "://" in root and not root.startswith("file://"):
+        return open_bucket(address)
+    if "://" in address and not address.startswith("file://"):
+        scheme = address.partition("://")[0]
         raise StoreUnavailable(
-            f"The store {root!r} is neither a folder, file:// nor s3://; set --store or REELFLOW_STORE."
+            f"The store {scheme}://... is neither a folder, file:// nor s3://; set --store or REELFLOW_STORE."
         )
     from tasks.store.folder import FolderStore
 
-    return FolderStore(root)
+    return FolderStore(address)
+
+
+def link_seconds(seconds: int) -> int:
+    """Raises ValueError for a link that would be open for too long."""
+    if not 1 <= seconds <= MOST_LINK_S:
+        raise ValueError(f"A link is open for 1 to {MOST_LINK_S} seconds, not {seconds}.")
+    return seconds

@@ -6,33 +6,50 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import shutil
-import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from tasks.core.errors import StoreConflict, StoreUnavailable
+from tasks.store import Guarantee, Stored, link_seconds
+from tasks.store.workspace import disk, workspace
 
 _WORK = ".work"
 _LOCKS = ".locks"
+_OURS = frozenset({_WORK, _LOCKS})
+_ELSEWHERE = "choose another store with --store or REELFLOW_STORE"
 
 
 class FolderStore:
+    guarantee: Guarantee = "atomic"
+
     def __init__(self, root: str) -> None:
         path = unquote(urlsplit(root).path) if root.startswith("file://") else root
         self._folder = Path(path).expanduser().resolve()
         self.root = self._folder.as_uri()
+        self.address = self.root
+
+    def check(self) -> Guarantee:
+        probe = f".probe-{uuid.uuid4().hex}"
+        self.commit(probe, b"reelflow", None)
+        found = self.read(probe)
+        self.delete(probe)
+        if found is None or found[0] != b"reelflow":
+            raise StoreUnavailable(f"What is written to {self.root} is not read back; {_ELSEWHERE}.")
+        return self.guarantee
 
     def uri(self, path: str) -> str:
         return self._path(path).as_uri()
 
     def read(self, path: str) -> tuple[bytes, str] | None:
-        try:
-            data = self._path(path).read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+        found = self._path(path)
+        with disk(self._folder, _ELSEWHERE):
+            try:
+                data = found.read_bytes()
+            except (FileNotFoundError, NotADirectoryError):
+                return None
         return data, _tag(data)
 
     def size(self, path: str) -> int | None:
@@ -50,19 +67,21 @@ class FolderStore:
     def commit(self, path: str, data: bytes, expected: str | None) -> None:
         with self._lock(path):
             current = self.read(path)
+            if current and current[0] == data:
+                return
             if (current[1] if current else None) != expected:
                 raise StoreConflict(f"{self.uri(path)} was written by another run meanwhile; it is read again.")
             self.write(path, data)
 
-    def put(self, path: str, local: Path) -> None:
+    def put(self, path: str, local: Path, version: str | None = None) -> None:
         target = self._path(path)
-        with self._explain():
+        with disk(self._folder, _ELSEWHERE):
             target.parent.mkdir(parents=True, exist_ok=True)
             with local.open("rb") as file:
                 os.fsync(file.fileno())
             local.replace(target)
 
-    def local(self, path: str) -> Path:
+    def local(self, path: str, version: str | None = None) -> Path:
         found = self._path(path)
         if not found.is_file():
             raise StoreUnavailable(
@@ -72,24 +91,24 @@ class FolderStore:
 
     @contextmanager
     def workspace(self) -> Iterator[Path]:
-        with self._explain():
-            parent = self._folder / _WORK
-            parent.mkdir(parents=True, exist_ok=True)
-            folder = Path(tempfile.mkdtemp(dir=parent))
-        try:
+        with workspace(self._folder / _WORK, _ELSEWHERE) as folder:
             yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+
+    def scan(self, prefix: str) -> Iterator[Stored]:
+        base = self._path(prefix)
+        start = f"{base.relative_to(self._folder).as_posix()}/" if base != self._folder else ""
+        yield from _walk(base, start)
 
     def list(self, prefix: str) -> Iterator[str]:
-        base = self._path(prefix)
-        for file in sorted(base.rglob("*")) if base.is_dir() else ():
-            if file.is_file():
-                yield file.relative_to(self._folder).as_posix()
+        return (found.path for found in self.scan(prefix))
 
     def delete(self, path: str) -> None:
-        with contextlib.suppress(FileNotFoundError):
+        with disk(self._folder, _ELSEWHERE), contextlib.suppress(FileNotFoundError, NotADirectoryError):
             self._path(path).unlink()
+
+    def link(self, path: str, seconds: int = 900) -> str:
+        link_seconds(seconds)
+        return self.uri(path)
 
     def _path(self, path: str) -> Path:
         found = Path(os.path.normpath(self._folder / path))
@@ -99,7 +118,7 @@ class FolderStore:
 
     @contextmanager
     def _lock(self, path: str) -> Iterator[None]:
-        with self._explain():
+        with disk(self._folder, _ELSEWHERE):
             folder = self._folder / _LOCKS
             folder.mkdir(parents=True, exist_ok=True)
             file = (folder / hashlib.sha256(path.encode()).hexdigest()[:2]).open("a")
@@ -107,15 +126,26 @@ class FolderStore:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
-    @contextmanager
-    def _explain(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise StoreUnavailable(
-                f"The store {self.root} cannot be written ({error.strerror}); "
-                "choose another with --store or REELFLOW_STORE, or free space and mend its permissions."
-            ) from error
+
+def _walk(folder: Path, start: str) -> Iterator[Stored]:
+    """Files below a folder in the order of their paths, one folder's names in memory for each level."""
+    try:
+        with os.scandir(folder) as found:
+            entries = sorted((e for e in found if start or e.name not in _OURS), key=_order)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            yield from _walk(Path(entry.path), f"{start}{entry.name}/")
+        elif entry.is_file():
+            with contextlib.suppress(FileNotFoundError):
+                status = entry.stat()
+                yield Stored(start + entry.name, status.st_size, status.st_mtime)
+
+
+def _order(entry: os.DirEntry[str]) -> bytes:
+    """As a bucket sorts: by the bytes of whole paths, where a folder's name is followed by a slash."""
+    return os.fsencode(entry.name + "/" if entry.is_dir(follow_symlinks=False) else entry.name)
 
 
 def _tag(data: bytes) -> str:

@@ -21,6 +21,7 @@ import pytest
 
 from tasks.core import remote, source_cache
 from tasks.core.errors import (
+    CredentialsRefused,
     EmptySource,
     LimitExceeded,
     NetworkError,
@@ -153,6 +154,7 @@ def test_a_file_that_may_not_be_read(tmp_path: Path, cache: Path) -> None:
         ("https://me:pass@host:8443/a%20b.mp4?X-Amz-Signature=abc&t=1#frag", "https://host:8443/a%20b.mp4"),
         ("HTTP://host", "http://host"),
         ("s3://bucket/key?with#odd", "s3://bucket/key?with#odd"),
+        ("s3://AKIA:secret@bucket/a@b", "s3://bucket/a@b"),
         ("ftp://me:pass@host/x", "ftp://..."),
         ("https://[broken?token=1", "https://(no valid address)"),
         ("/a/new\nline\x1b[2J", "/a/new\\nline\\x1b[2J"),
@@ -394,7 +396,7 @@ def test_s3_without_credentials(cache: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
     monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
-    with pytest.raises(PermissionDenied, match="AWS_ACCESS_KEY_ID"):
+    with pytest.raises(CredentialsRefused, match="AWS_ACCESS_KEY_ID"):
         get("s3://recordings/x", cache)
 
 
@@ -402,7 +404,8 @@ def test_s3_without_credentials(cache: Path, monkeypatch: pytest.MonkeyPatch) ->
     ("status", "code", "error"),
     [
         (403, "AccessDenied", PermissionDenied),
-        (400, "ExpiredToken", PermissionDenied),
+        (400, "ExpiredToken", CredentialsRefused),
+        (403, "SignatureDoesNotMatch", CredentialsRefused),
         (403, "InvalidObjectState", UnsupportedSource),
         (503, "SlowDown", Throttled),
         (500, "InternalError", NetworkError),

@@ -1,29 +1,30 @@
-"""Every store keeps the same promises: a folder, and a bucket on a real S3 server over HTTP (moto)."""
+"""Every store keeps the same promises: a folder, a bucket on a real S3 server, one that fails a third of the time."""
 
 from __future__ import annotations
 
+import os
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import boto3
 import pytest
 
 from tasks.core.errors import StoreConflict, StoreUnavailable
 from tasks.store import Store, open_store
+from tests.fault_proxy import FaultProxy, Faults
 
 
-@pytest.fixture(params=["folder", "s3"])
-def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    open_store.cache_clear()
+@pytest.fixture(params=["folder", "s3", "s3 with faults"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     if request.param == "folder":
+        open_store.cache_clear()
         return open_store(str(tmp_path / "a store"))
-    for name, value in request.getfixturevalue("s3_environment").items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("REELFLOW_CACHE_DIR", str(tmp_path / "cache"))
-    bucket = f"b{abs(hash(request.node.name)) % 10**9}"
-    boto3.client("s3").create_bucket(Bucket=bucket)
-    return open_store(f"s3://{bucket}/some/prefix")
+    found: Store = request.getfixturevalue("s3_store")
+    if request.param == "s3 with faults":
+        proxy: FaultProxy = request.getfixturevalue("proxy")
+        proxy.faults = Faults.evenly(0.33, stall_s=0.1)
+    return found
 
 
 def test_what_is_written_is_read(store: Store) -> None:
@@ -34,6 +35,7 @@ def test_what_is_written_is_read(store: Store) -> None:
     assert found[0] == b"second"
     assert store.size("a/b.json") == 6
     assert store.uri("a/b.json") == f"{store.root}/a/b.json"
+    assert store.check() == store.guarantee == "atomic"
 
 
 def test_missing_objects_are_none(store: Store) -> None:
@@ -42,20 +44,59 @@ def test_missing_objects_are_none(store: Store) -> None:
     store.delete("no/such")
     with pytest.raises(StoreUnavailable, match="missing from the store"):
         store.local("no/such")
+    with pytest.raises(StoreUnavailable, match="missing from the store"):
+        store.local("no/such", version="1")
 
 
-def test_files_are_put_whole_and_read_as_files(store: Store) -> None:
+@pytest.mark.parametrize("size", [0, 100_000, 17 * 2**20])
+def test_files_are_put_whole_and_read_as_files(store: Store, size: int) -> None:
+    content = os.urandom(size)
     with store.workspace() as work:
-        (work / "x").write_bytes(b"0" * 100_000)
+        (work / "x").write_bytes(content)
         store.put("files/x.bin", work / "x")
-    assert store.local("files/x.bin").read_bytes() == b"0" * 100_000
+        assert not (work / "x").exists()
+    assert store.local("files/x.bin").read_bytes() == content
+    assert store.size("files/x.bin") == size
     assert not work.exists()
 
 
-def test_listing_is_sorted_and_bounded_by_prefix(store: Store) -> None:
-    for name in ("m/2/x", "m/1/x", "n/1"):
-        store.write(name, b".")
-    assert list(store.list("m")) == ["m/1/x", "m/2/x"]
+def test_a_local_file_follows_its_object(store: Store) -> None:
+    for content in (b"first", b"first", b"second"):
+        store.write("x", content)
+        assert store.local("x").read_bytes() == content
+    store.delete("x")
+    with pytest.raises(StoreUnavailable, match="missing"):
+        store.local("x")
+
+
+def test_what_is_put_under_a_version_is_read_under_it(store: Store, make_file: Callable[..., Path]) -> None:
+    store.put("a/x.flac", make_file(b"sound"), version="7")
+    local = store.local("a/x.flac", version="7")
+    assert (local.read_bytes(), local.suffix) == (b"sound", ".flac")
+    store.write("a/x.flac", b"another")
+    assert store.local("a/x.flac", version="8").read_bytes() == b"another"
+
+
+def test_listing_is_sorted_and_bounded_by_its_folder(store: Store) -> None:
+    names = ["m/2/x", "m/1/x", "m/1-a", "m/1/x.y", "m/é ü?#%20", "mm/1", "n/1"]
+    for name in names:
+        store.write(name, name.encode())
+    store.commit("m/committed", b"1", None)
+    assert list(store.list("m")) == sorted([*names[:5], "m/committed"], key=str.encode)
+    assert list(store.list("m")) == list(store.list("m/"))
+    assert list(store.list("")) == sorted([*names, "m/committed"], key=str.encode)
+    assert list(store.list("no/such")) == []
+    [found] = store.scan("n")
+    assert (found.path, found.bytes) == ("n/1", 3)
+    assert abs(found.modified - Path(__file__).stat().st_atime) < 10**9
+
+
+def test_listing_gives_the_first_before_it_has_seen_the_last(store: Store) -> None:
+    store.write("a/1", b".")
+    store.write("b/1", b".")
+    listing = store.scan("")
+    assert next(listing).path == "a/1"
+    listing.close()  # type: ignore[attr-defined]
 
 
 def test_commit_happens_once(store: Store) -> None:
@@ -70,6 +111,22 @@ def test_commit_happens_once(store: Store) -> None:
     after = store.read("result.json")
     assert after is not None
     assert after[0] == b"second"
+
+
+def test_who_finds_its_own_data_has_won(store: Store) -> None:
+    store.commit("result.json", b"mine", None)
+    store.commit("result.json", b"mine", None)
+    store.commit("result.json", b"mine", "a tag of long ago")
+
+
+def test_a_commit_over_a_deleted_object_is_a_conflict(store: Store) -> None:
+    store.write("x", b"1")
+    found = store.read("x")
+    assert found is not None
+    store.delete("x")
+    with pytest.raises(StoreConflict):
+        store.commit("x", b"2", found[1])
+    assert store.read("x") is None
 
 
 def test_of_many_concurrent_commits_one_wins(store: Store) -> None:
@@ -89,6 +146,18 @@ def test_of_many_concurrent_commits_one_wins(store: Store) -> None:
     found = store.read("race.json")
     assert found is not None
     assert found[0] == str(won.index(True)).encode()
+
+
+@pytest.mark.parametrize("seconds", [0, -1, 3601])
+def test_links_are_short_lived(store: Store, seconds: int) -> None:
+    with pytest.raises(ValueError, match="3600"):
+        store.link("x", seconds)
+
+
+def test_a_link_to_a_folder_is_its_file(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "store"))
+    store.write("a b.json", b"x")
+    assert store.link("a b.json", 60) == (tmp_path / "store" / "a b.json").as_uri()
 
 
 def test_a_folder_store_keeps_inside_its_root(tmp_path: Path) -> None:

@@ -1,0 +1,197 @@
+"""Every media object under a bucket prefix or in a folder: listed in pages, analysed a bounded number at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import partial
+from itertools import chain
+from typing import Annotated, Any
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+from prefect.client.schemas.objects import State
+from prefect.deployments import run_deployment
+from prefect.runtime import flow_run
+from prefect.states import Completed, Failed
+from pydantic import BaseModel, Field
+
+from flows import summary
+from flows.batch import analyze_one, in_parallel
+from flows.plan import counting, make_plan
+from flows.tally import BackfillReport, Tally
+from flows.task_runner import ClusterTaskRunner
+from tasks.artifacts import content_key
+from tasks.core.fetch import display_source
+from tasks.core.listing import Listed, Selection, list_media
+from tasks.core.options import AnalyzeOptions
+from tasks.core.schema import AnalyzeReport, ModelInfo
+from tasks.models import resolve_models
+from tasks.settings import settings
+from tasks.sources import recall, remember, request_key
+from tasks.store import Store, open_store
+
+LOOKS = 16
+"""Objects that are looked up in the store at the same time."""
+
+MOST_RETRIED = 10_000
+"""Failures of a backfill that it tries once more at its end; the next backfill tries the others."""
+
+
+class HandOver(BaseModel):
+    """Give objects to deployment runs instead of analysing them in this run."""
+
+    deployment: str = Field("analyze-media/default", description="Deployment that analyses them: flow/name")
+    batch: int = Field(1, ge=1, le=100, description="Objects per deployment run")
+
+
+def _run_name() -> str:
+    return f"backfill: {summary.label(flow_run.parameters.get('prefix', ''))}"
+
+
+@flow(name="backfill-prefix", flow_run_name=_run_name, task_runner=ClusterTaskRunner(), validate_parameters=True)
+def backfill_prefix(
+    prefix: str,
+    store: str | None = None,
+    options: AnalyzeOptions = AnalyzeOptions(),  # noqa: B008
+    select: Selection = Selection(),  # noqa: B008
+    in_flight: Annotated[int | None, Field(ge=1, le=64)] = None,
+    retry_quarantined: bool = False,
+    dry_run: bool = False,
+    hand_over: HandOver | None = None,
+) -> Any:
+    """Analyses every media object under a prefix that is not analysed yet.
+
+    What was analysed with the same options before is left alone, and so is what was set aside as bad. It can be stopped
+    and started again at any time: nothing is lost and nothing is done twice.
+
+    Args:
+        prefix: s3://bucket/prefix, a folder or file:///...
+        store: Root of the store: a folder, file:///..., s3://bucket/prefix or s3-bucket/NAME. Default: REELFLOW_STORE.
+        options: What to do with each object, by stage.
+        select: Which objects are meant.
+        in_flight: Media that are analysed at the same time; default: two for each Dask worker, from 4 to 32.
+        retry_quarantined: Try objects again that were set aside as bad.
+        dry_run: Only count, and estimate time and cost.
+        hand_over: Give the objects to runs of a deployment instead, for more than one flow process can feed.
+    """
+    root = open_store(store or settings().store)
+    if dry_run:
+        plan = make_plan(prefix, root, options, select, retry_quarantined=retry_quarantined)
+        create_markdown_artifact(summary.plan(plan), key="backfill-plan", description="What a backfill would do")
+        return Completed(name="Dry run", message=plan.sentence(), data=plan.model_dump())
+    root.check()
+    tally = Tally(display_source(prefix))
+    models, _ = _models(options)
+    listing = partial(list_media, prefix, select, settings().s3, root.root)
+    with counting(listing, tally):
+        looked = _look_up(listing(), root, options, models, tally, retry_quarantined=retry_quarantined)
+        if hand_over:
+            _hand_over(looked, root, options, tally, hand_over)
+        else:
+            _analyze(looked, root, options, tally, in_flight)
+    return _state(tally.finish(root.root))
+
+
+def _models(options: AnalyzeOptions) -> tuple[dict[str, ModelInfo], list[str]]:
+    if settings().dask_address:
+        return resolve_models.submit(options).result()
+    return resolve_models(options)
+
+
+def _look_up(
+    listing: Iterable[Listed],
+    root: Store,
+    options: AnalyzeOptions,
+    models: dict[str, ModelInfo],
+    tally: Tally,
+    *,
+    retry_quarantined: bool,
+) -> Iterator[Listed]:
+    """Counts the objects that are settled already, and gives the others."""
+
+    def look(found: Listed) -> AnalyzeReport | None:
+        return recall(root, found.source, found.version, options, models, retry_quarantined=retry_quarantined)
+
+    for found, report in in_parallel(look, listing, LOOKS):
+        tally.list(found.bytes)
+        if report:
+            tally.count(report)
+        else:
+            yield found
+
+
+def _analyze(
+    objects: Iterator[Listed], root: Store, options: AnalyzeOptions, tally: Tally, in_flight: int | None
+) -> None:
+    first = next(objects, None)
+    if first is None:
+        return
+    in_flight = in_flight or _default_in_flight()
+    objects = chain([first], objects)
+    work = partial(_analyze_object, root, options)
+    again: list[tuple[Listed, AnalyzeReport]] = []
+    for found, report in in_parallel(work, objects, in_flight):
+        tally.count(report)
+        if report.status == "failed" and len(again) < MOST_RETRIED:
+            again.append((found, report))
+    for _, report in again:
+        tally.recount(report)
+    for _, report in in_parallel(work, (found for found, _ in again), in_flight):
+        tally.count(report)
+
+
+def _analyze_object(root: Store, options: AnalyzeOptions, found: Listed) -> AnalyzeReport:
+    report = analyze_one(found.source, root.address, options)
+    if report.status == "quarantined":
+        remember(root, found.source, found.version, options, report)
+    return report
+
+
+def _hand_over(objects: Iterable[Listed], root: Store, options: AnalyzeOptions, tally: Tally, to: HandOver) -> None:
+    """One deployment run per batch. Its idempotency key is made of what it is to do: a rerun adds no second one."""
+    submit = partial(_submit, root, options, to)
+    for batch, _ in in_parallel(submit, _batches(objects, to.batch), LOOKS):
+        tally.hand_over(len(batch))
+
+
+def _submit(root: Store, options: AnalyzeOptions, to: HandOver, batch: list[Listed]) -> None:
+    sources = [found.source for found in batch]
+    run_deployment(
+        to.deployment,
+        parameters={
+            "source": sources if len(sources) > 1 else sources[0],
+            "store": root.address,
+            "options": options.model_dump(mode="json"),
+        },
+        timeout=0,
+        as_subflow=False,
+        idempotency_key=content_key(
+            to.deployment, root.root, request_key(options), [[found.source, found.version] for found in batch]
+        ),
+        tags=["backfill"],
+    )
+
+
+def _batches(objects: Iterable[Listed], size: int) -> Iterator[list[Listed]]:
+    batch: list[Listed] = []
+    for found in objects:
+        batch.append(found)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _default_in_flight() -> int:
+    """Enough that a worker that ends a media finds tasks of another; starts the local cluster."""
+    from flows.dask_client import worker_count
+
+    return max(4, min(32, 2 * worker_count()))
+
+
+def _state(report: BackfillReport) -> State[dict[str, Any]]:
+    if report.failed:
+        message = f"{report.failed} of {report.listed} objects failed; run the backfill again for those"
+        return Failed(message=message, data=report.model_dump())
+    return Completed(message=f"{report.listed} objects in {report.seconds:.0f} s", data=report.model_dump())

@@ -1,0 +1,84 @@
+"""Many media at a time on one cluster: a bounded number in flight, each a flow run of its own."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextvars import Context
+from functools import partial
+from typing import Any, TypeVar, cast
+
+from prefect.client.schemas.objects import State
+from prefect.context import SettingsContext, TagsContext
+from prefect.states import Completed, Failed
+
+from flows.analyze_media import analyze_media
+from tasks.core.errors import ReelflowError, SetupError
+from tasks.core.options import AnalyzeOptions
+from tasks.core.schema import AnalyzeReport
+from tasks.lookup import failed
+
+LIST_IN_FLIGHT = 4
+"""Media of one run that are analysed at the same time."""
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def analyze_one(source: str, store: str, options: AnalyzeOptions) -> AnalyzeReport:
+    """Runs the flow; a failure becomes a report. Raises SetupError, which every other source would meet as well."""
+    started = time.monotonic()
+    try:
+        state: Any = analyze_media(source=source, store=store, options=options, return_state=True)
+        return AnalyzeReport.model_validate(cast(Any, state).result(_sync=True))
+    except SetupError:
+        raise
+    except ReelflowError as error:
+        return failed(source, error, started)
+    except Exception as error:
+        logging.getLogger("reelflow").debug("unexpected failure", exc_info=error)
+        message = (
+            f"Unexpected {type(error).__name__}: {error}. REELFLOW_DEBUG=1 prints the traceback; please report it."
+        )
+        return failed(source, ReelflowError(message), started)
+
+
+def analyze_list(sources: list[str], store: str, options: AnalyzeOptions) -> State[list[dict[str, Any]]]:
+    """The state of a run that was given several sources; its data are their reports."""
+    work = partial(analyze_one, store=store, options=options)
+    reports = [report for _, report in in_parallel(work, sources, LIST_IN_FLIGHT)]
+    counts = Counter(report.status for report in reports)
+    message = ", ".join(f"{count} {status}" for status, count in counts.items())
+    data = [report.model_dump() for report in reports]
+    return Failed(message=message, data=data) if counts["failed"] else Completed(message=message, data=data)
+
+
+def in_parallel(work: Callable[[T], R], items: Iterable[T], in_flight: int) -> Iterator[tuple[T, R]]:
+    """Each item with what `work` made of it, as they are ready; at most `in_flight` at a time, and as many items taken.
+
+    Flow runs that `work` starts are runs of their own, not children of a run in whose body this is called: a graph of
+    thousands of children helps nobody. The first exception ends the iteration, after the work in flight is done.
+    """
+    here = _apart()
+    taken = iter(items)
+    running: dict[Future[R], T] = {}
+    with ThreadPoolExecutor(in_flight, thread_name_prefix="reelflow-media") as pool:
+        while True:
+            while len(running) < in_flight and (item := next(taken, None)) is not None:
+                running[pool.submit(here.copy().run, work, item)] = item
+            if not running:
+                return
+            for ready in wait(running, return_when=FIRST_COMPLETED).done:
+                yield running.pop(ready), ready.result()
+
+
+def _apart() -> Context:
+    """A context with the settings and tags of this one, and without its flow run."""
+    context = Context()
+    for current in (SettingsContext.get(), TagsContext.get()):
+        if current is not None:
+            context.run(current.model_copy().__enter__)
+    return context

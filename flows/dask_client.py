@@ -1,0 +1,50 @@
+"""The process' connection to a Dask scheduler, shared by all flow runs in it."""
+
+from __future__ import annotations
+
+import threading
+
+from distributed import Client
+
+from flows.local_cluster import local_scheduler
+from tasks.core.errors import NoWorker
+from tasks.settings import settings
+
+CONNECT_S = 10
+
+_clients: dict[str, Client] = {}
+_lock = threading.Lock()
+
+
+def scheduler_address() -> str:
+    """The cluster of this process: REELFLOW_DASK_ADDRESS, or a local one, which is started."""
+    return settings().dask_address or local_scheduler()
+
+
+def worker_count() -> int:
+    """Dask workers that are there now."""
+    return len(connect(scheduler_address()).scheduler_info(n_workers=-1)["workers"])
+
+
+def connect(address: str) -> Client:
+    """The connection to the scheduler at an address; made anew when it was lost. Raises NoWorker."""
+    with _lock:
+        client = _clients.get(address)
+        if client is not None and client.status in ("running", "connecting"):
+            return client
+        try:
+            client = Client(address, set_as_default=False, timeout=CONNECT_S)
+        except (OSError, TimeoutError) as error:
+            raise NoWorker(
+                f"No Dask scheduler answers at {address}. Start one with `dask scheduler`, or unset "
+                "REELFLOW_DASK_ADDRESS to use a local cluster."
+            ) from error
+        _clients[address] = client
+        return client
+
+
+def disconnect() -> None:
+    """Closes every connection of this process."""
+    with _lock:
+        while _clients:
+            _clients.popitem()[1].close()

@@ -1,0 +1,135 @@
+"""One run at a time analyses a media: others wait for it, then find its result or go on from its artifacts.
+
+The lease is an object in the store, taken by a conditional write and renewed while its holder works. Whoever waits
+takes it over when it has not changed for its whole term by the waiter's own clock (no two hosts' clocks are compared),
+or at once when the holder was a process of this host that is gone. Work that goes on after its lease was lost does no
+harm: artifacts and results are named by content and committed whole.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from tasks.core.errors import ReelflowError, StoreConflict
+from tasks.store import Store
+
+TERM_S = 30.0
+"""A holder renews three times in a term; a waiter on another host loses at most one term to a holder that died."""
+
+POLL_S = (0.1, 2.0)
+"""First and longest pause between two looks at a lease that another run holds."""
+
+
+class Lease(BaseModel):
+    """Who works on a media, as the store tells it."""
+
+    owner: str
+    """One holding of the lease; random."""
+    host: str
+    """Host, and process namespace of a container on it."""
+    pid: int
+    process_start: str
+    """Tells a process from a later one with the same id."""
+    term_s: float
+    renewals: int = 0
+
+
+@contextmanager
+def exclusive(
+    store: Store, media_id: str, *, term_s: float = TERM_S, waiting: Callable[[Lease], None] = lambda _: None
+) -> Iterator[None]:
+    """Holds the lease of a media for the block; `waiting` is called once, with the holder, where that takes time."""
+    path = f"media/{media_id}/lease.json"
+    mine = Lease(
+        owner=uuid.uuid4().hex, host=_host(), pid=os.getpid(), process_start=_start(os.getpid()), term_s=term_s
+    )
+    _take(store, path, mine, waiting)
+    ended, lost = threading.Event(), threading.Event()
+    renewer = threading.Thread(target=_renew, args=(store, path, mine, ended, lost), name="reelflow-lease", daemon=True)
+    renewer.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        renewer.join()
+        if not lost.is_set():
+            with suppress(ReelflowError):  # a lease that cannot be given back runs out
+                _give_back(store, path, mine)
+
+
+def _take(store: Store, path: str, mine: Lease, waiting: Callable[[Lease], None]) -> None:
+    seen_tag, seen_at, told = "", 0.0, False
+    pause = POLL_S[0]
+    while True:
+        found = store.read(path)
+        expected: str | None = None
+        if found is not None:
+            holder, expected = Lease.model_validate_json(found[0]), found[1]
+            now = time.monotonic()
+            if expected != seen_tag:
+                seen_tag, seen_at = expected, now
+            if now - seen_at < holder.term_s and not _is_gone(holder):
+                if not told:
+                    told = True
+                    waiting(holder)
+                time.sleep(pause)
+                pause = min(POLL_S[1], 1.5 * pause)
+                continue
+        try:
+            store.commit(path, mine.model_dump_json().encode(), expected)
+        except StoreConflict:
+            continue
+        return
+
+
+def _renew(store: Store, path: str, mine: Lease, ended: threading.Event, lost: threading.Event) -> None:
+    """Rewrites the lease until the block ends or another run has taken it."""
+    while not ended.wait(mine.term_s / 3):
+        try:
+            found = store.read(path)
+            if found is None or Lease.model_validate_json(found[0]).owner != mine.owner:
+                lost.set()
+                return
+            mine = mine.model_copy(update={"renewals": mine.renewals + 1})
+            store.commit(path, mine.model_dump_json().encode(), found[1])
+        except StoreConflict:
+            lost.set()
+            return
+        except ReelflowError:
+            continue  # the store is away: the next turn tries again, and the term tells others how long to wait
+
+
+def _give_back(store: Store, path: str, mine: Lease) -> None:
+    found = store.read(path)
+    if found is not None and Lease.model_validate_json(found[0]).owner == mine.owner:
+        store.delete(path)
+
+
+def _is_gone(holder: Lease) -> bool:
+    return holder.host == _host() and _start(holder.pid) != holder.process_start
+
+
+@cache
+def _host() -> str:
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    spaces = Path("/proc/self/ns/pid")
+    known = [boot.read_text().strip() if boot.exists() else "", str(spaces.readlink()) if spaces.exists() else ""]
+    return "/".join([socket.gethostname(), *known])
+
+
+def _start(pid: int) -> str:
+    """When a process of this host started, in clock ticks since boot; "" where there is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""

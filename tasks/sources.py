@@ -1,0 +1,91 @@
+"""What became of a source, by its name: lets a backfill skip an object without reading it.
+
+One small object per source, so writers never contend. It binds a name and a version (ETag, or size and time) to
+content; whether that content is analysed, only its committed result says.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+from tasks import artifacts
+from tasks.core.fetch import display_source
+from tasks.core.options import AnalyzeOptions
+from tasks.core.schema import AnalyzeReport, ModelInfo, Record
+from tasks.results import PIPELINE_VERSION, VIEWS_MARKER, result_key, result_path
+from tasks.store import Store
+
+
+class SourceRecord(Record):
+    """The last run of a source that came to an end."""
+
+    source: str
+    version: str
+    """The source's version that was analysed; see Fetched.version."""
+    media_id: str
+    request: str
+    """Digest of what was asked for; a source is set aside for one request only."""
+    error: dict[str, str] | None = None
+    """Code and message, where the source was set aside."""
+
+
+def request_key(options: AnalyzeOptions) -> str:
+    """Equal keys ask for the same."""
+    return artifacts.content_key(PIPELINE_VERSION, options)
+
+
+def remember(store: Store, source: str, version: str, options: AnalyzeOptions, report: AnalyzeReport) -> None:
+    """Notes the outcome of a run; without a version there is nothing to recognise the source by."""
+    if not version or report.media_id is None:
+        return
+    record = SourceRecord(
+        source=display_source(source),
+        version=version,
+        media_id=report.media_id,
+        request=request_key(options),
+        error=report.error,
+    )
+    store.write(_path(source), record.model_dump_json().encode())
+
+
+def recall(
+    store: Store,
+    source: str,
+    version: str,
+    options: AnalyzeOptions,
+    models: dict[str, ModelInfo],
+    *,
+    retry_quarantined: bool = False,
+) -> AnalyzeReport | None:
+    """The report of this version of the source, if it was analysed or set aside already; two small reads."""
+    found = store.read(_path(source))
+    if found is None:
+        return None
+    record = SourceRecord.model_validate_json(found[0])
+    if record.version != version:
+        return None
+    if record.error is not None:
+        if retry_quarantined or record.request != request_key(options):
+            return None
+        return _report(source, record, "quarantined", None)
+    marker = store.read(f"media/{record.media_id}/{VIEWS_MARKER}")
+    if marker is None or json.loads(marker[0])["key"] != result_key(record.media_id, options, models):
+        return None
+    return _report(source, record, "cached", store.uri(result_path(record.media_id)))
+
+
+def _report(source: str, record: SourceRecord, status: str, result: str | None) -> AnalyzeReport:
+    return AnalyzeReport(
+        source=display_source(source),
+        media_id=record.media_id,
+        status=status,
+        result=result,
+        seconds=0.0,
+        cached=status == "cached",
+        error=record.error,
+    )
+
+
+def _path(source: str) -> str:
+    return f"sources/{hashlib.sha256(source.encode(errors='surrogateescape')).hexdigest()[:32]}.json"

@@ -1,0 +1,145 @@
+"""`up`, a deployment run from another shell, `down`: as a user does it, with the real parts on free ports."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import httpx
+import pytest
+
+from deployments import processes, stack
+from tests.deployments.conftest import free_port
+from tests.source_tree import ROOT
+
+
+class Shell:
+    """Commands with the ports and the folder of one stack."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "stack"
+        self.ports = {name: str(free_port()) for name in ("prefect", "s3", "dask", "dashboard")}
+        self._environment = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "AWS_", "REELFLOW_"))}
+        self._environment |= {"REELFLOW_CACHE_DIR": str(folder / "cache"), "AWS_PROFILE": "a-real-account"}
+
+    def deployments(self, command: str, *more: str) -> subprocess.CompletedProcess[str]:
+        arguments = ["-m", "deployments", command, "--folder", str(self.folder), *more]
+        return self._run([sys.executable, *arguments])
+
+    def up(self, **ports: str) -> subprocess.CompletedProcess[str]:
+        flags = [flag for name, port in (self.ports | ports).items() for flag in (f"--{name}-port", port)]
+        return self.deployments("up", "--bundled", *flags)
+
+    def sourced(self, command: str) -> subprocess.CompletedProcess[str]:
+        """What a person types after `source .reelflow/stack.env`, from another folder."""
+        return self._run(["bash", "-c", f'source "{self.folder.parent}/stack.env" && {command}'], self.folder.parent)
+
+    def _run(self, command: list[str], folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(command, cwd=folder, env=self._environment, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Iterator[Shell]:
+    made = Shell(tmp_path)
+    yield made
+    made.deployments("down")
+
+
+@pytest.mark.slow
+def test_up_a_run_on_the_external_workers_and_down(shell: Shell) -> None:
+    started = shell.up()
+    assert started.returncode == 0, started.stdout + started.stderr
+    assert f"http://127.0.0.1:{shell.ports['prefect']}" in started.stdout
+    command = "prefect deployment run 'analyze-media/default' -p source=s3://reelflow/inbox/sample.mp4 --watch"
+    assert command in started.stdout
+
+    again = shell.up()
+    assert again.returncode == 1
+    assert "The stack runs already" in again.stderr
+
+    done = shell.sourced(command)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "finished successfully in 'Done'" in " ".join(done.stdout.split())
+    s3 = boto3.client(
+        "s3",
+        endpoint_url=f"http://127.0.0.1:{shell.ports['s3']}",
+        region_name="us-east-1",
+        aws_access_key_id="reelflow",
+        aws_secret_access_key="reelflow-local",
+    )
+    keys = [entry["Key"] for entry in s3.list_objects_v2(Bucket="reelflow", Prefix="store/media/")["Contents"]]
+    assert [key for key in keys if key.endswith("/result.json")]
+    made_on = [
+        s3.get_object(Bucket="reelflow", Key=key)["Body"].read() for key in keys if key.endswith("artifact.json")
+    ]
+    record = stack.running(shell.folder)
+    assert record is not None
+    members = processes.members(record.id)
+    assert len(made_on) >= 8
+    assert all(any(f'"pid": {pid}'.encode() in manifest for pid in members) for manifest in made_on)
+    assert processes.memory(record.id) > 2**28
+
+    bystander = subprocess.Popen(["sleep", "600"], stdin=subprocess.DEVNULL)
+    ended = shell.deployments("down")
+    assert ended.returncode == 0, ended.stderr
+    assert processes.members(record.id) == []
+    assert bystander.poll() is None
+    bystander.kill()
+    bystander.wait()
+    assert not (shell.folder.parent / "stack.env").exists()
+    assert "No stack runs" in shell.deployments("down").stdout
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"http://127.0.0.1:{shell.ports['prefect']}/api/health", timeout=5)
+
+
+def test_a_port_that_is_taken_is_named_before_anything_starts(shell: Shell) -> None:
+    import socket
+
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        taken = str(other.getsockname()[1])
+        done = shell.up(dask=taken)
+    assert done.returncode == 1
+    assert f"Port {taken}, meant for dask, is taken" in done.stderr
+    assert "--dask-port" in done.stderr
+    assert not list(shell.folder.glob("*.log"))
+
+
+def test_a_part_that_does_not_come_up_stops_the_rest_and_shows_its_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tasks.core.errors import SetupError
+
+    ports = {name: free_port() for name in ("prefect", "s3", "dask", "dashboard")}
+    seen: list[str] = []
+    start = processes.start
+
+    def sabotaged(name: str, command: list[str], environment: dict[str, str], folder: Path) -> processes.Process:
+        seen.append(environment[processes.MARK])
+        if name == "s3":
+            command = [sys.executable, "-c", "raise SystemExit('the disk is on fire')"]
+        return start(name, command, environment, folder)
+
+    monkeypatch.setattr(processes, "start", sabotaged)
+    with pytest.raises(SetupError, match="s3 ended at its start, so everything was stopped") as raised:
+        stack.up(stack.Ports(**ports), tmp_path / "stack")
+    assert "the disk is on fire" in raised.value.detail
+    assert processes.members(seen[0]) == []
+    assert stack.running(tmp_path / "stack") is None
+
+
+def test_a_process_that_took_over_a_number_is_left_alone(tmp_path: Path) -> None:
+    """`down` knows a process by what it carries, not by its number."""
+    stranger = subprocess.Popen(["sleep", "600"], stdin=subprocess.DEVNULL)
+    mine = processes.start("mine", ["sleep", "600"], {processes.MARK: "mine", "PATH": os.environ["PATH"]}, tmp_path)
+    stale = mine.model_copy(update={"name": "stale", "pid": stranger.pid})  # it may even have started at the same tick
+    assert processes.end("mine", [stale, mine]) == 1
+    os.waitpid(mine.pid, 0)
+    assert stranger.poll() is None
+    stranger.kill()
+    stranger.wait()

@@ -1,0 +1,149 @@
+"""What the containers run exists: every command line of compose and Kubernetes is parsed by its own program."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from prefect.cli._app import _app as prefect_cli
+
+from deployments.pools import KINDS, pool_name
+from tasks.settings import Settings
+from tasks.threads import LIBRARIES
+from tests.infra.manifests import INFRA, VARIANTS, commands, compose, kubernetes, pod_specs
+
+COMMANDS = commands()
+OWN_HEALTH = {"dask scheduler": "8787", "dask worker": "8790", "prefect server": "4200", "prefect worker": "8080"}
+"""Port that each program of the image answers /health on."""
+
+
+def programs(words: list[str]) -> list[list[str]]:
+    """The programs of a command line; those of `sh -euc "a && exec b"` are a and b."""
+    if words[0] != "sh":
+        return [words]
+    assert words[1] == "-euc"
+    return [shlex.split(part.removeprefix("exec ")) for part in words[2].split(" && ")]
+
+
+def parsed(words: list[str]) -> dict[str, Any]:
+    """Parses a command line with the program's own parser, without running it. Raises on what it does not know."""
+    if words[0] == "dask":
+        module = importlib.import_module(f"distributed.cli.dask_{words[1]}")
+        options: dict[str, Any] = module.main.make_context(words[1], list(words[2:])).params
+        assert options["preload_argv"] == (), "dask gives what it does not know to the preload"
+        return options
+    if words[0] == "prefect":
+        tokens = [word for word in words[1:] if word != "--no-prompt"]
+        _, bound, _ = prefect_cli.parse_args(tokens, exit_on_error=False, print_error=False)
+        return dict(bound.arguments)
+    assert words[:2] == ["python", "-m"]
+    group: Any = typer.main.get_command(importlib.import_module(f"{words[2]}.__main__").app)
+    command = group.commands[words[3]]
+    return dict(command.make_context(words[3], list(words[4:])).params)
+
+
+@pytest.mark.parametrize("where", COMMANDS)
+def test_a_command_line_is_understood_by_its_program(where: str) -> None:
+    for words in programs(COMMANDS[where]):
+        parsed(words)
+
+
+def test_an_unknown_option_would_be_found() -> None:
+    with pytest.raises(Exception, match="preload"):
+        parsed(["dask", "worker", "--nthread-count", "1"])
+    with pytest.raises(Exception, match="poool"):
+        parsed(["prefect", "worker", "start", "--poool", "x"])
+    with pytest.raises(Exception, match="kind"):
+        parsed(["python", "-m", "deployments", "apply", "--kind", "x"])
+
+
+@pytest.mark.parametrize("where", [name for name, words in COMMANDS.items() if words[:2] == ["dask", "worker"]])
+def test_a_worker_offers_one_resource_and_is_warm_before_its_first_task(where: str) -> None:
+    options = parsed(COMMANDS[where])
+    assert options["preload"] == ("tasks.preload",)
+    assert options["resources"] in ("CPU=1", "GPU=1")
+    assert (str(options["n_workers"]), options["nthreads"]) == ("1", 1)
+    assert options["memory_limit"] == "0", "by default Dask divides the host's memory by its cores"
+
+
+@pytest.mark.parametrize("where", [name for name, words in COMMANDS.items() if words[:2] == ["dask", "scheduler"]])
+def test_a_scheduler_tells_its_demand(where: str) -> None:
+    assert parsed(COMMANDS[where])["preload"] == ("infra.scheduler",)
+
+
+@pytest.mark.parametrize("name", ["tasks.preload", "infra.scheduler"])
+def test_what_is_preloaded_has_a_setup(name: str) -> None:
+    found = importlib.util.find_spec(name)
+    assert found
+    assert found.origin
+    assert "def dask_setup(" in Path(found.origin).read_text("utf-8")
+
+
+def test_workers_work_for_a_pool_that_is_made() -> None:
+    started = {where: parsed(words) for where, words in COMMANDS.items() if words[:3] == ["prefect", "worker", "start"]}
+    kinds = {"compose/prefect-worker": "process", "operator/Deployment/prefect-worker": "kubernetes"}
+    kinds["keda/Deployment/prefect-worker"] = "kubernetes"
+    assert set(started) == set(kinds)
+    for where, kind in kinds.items():
+        assert kind in KINDS
+        assert (started[where]["work_pool_name"], started[where]["worker_type"]) == (pool_name(kind), kind)
+    terraform = (INFRA / "terraform" / "worker.tf").read_text("utf-8")
+    assert f'"--pool", "{pool_name("ecs")}", "--type", "ecs"' in terraform
+
+
+def test_a_health_check_asks_the_port_of_its_program() -> None:
+    for name, service in compose()["services"].items():
+        words = service.get("command", [])
+        port = OWN_HEALTH.get(" ".join(str(word) for word in words[:2]))
+        if port and "reelflow" in service["image"]:
+            assert f":{port}/" in service["healthcheck"]["test"][-1], name
+    for variant in VARIANTS:
+        for spec in pod_specs(variant).values():
+            [container] = spec["containers"]
+            ports = {entry["name"]: str(entry["containerPort"]) for entry in container["ports"]}
+            for probe in ("startupProbe", "livenessProbe"):
+                asked = ports[container[probe]["httpGet"]["port"]]
+                assert asked == OWN_HEALTH[" ".join(container["args"][:2])]
+
+
+def _settings_in_use() -> set[str]:
+    used: set[str] = set()
+    for service in compose()["services"].values():
+        used |= set(service.get("environment", {}))
+    for variant in VARIANTS:
+        for item in kubernetes(variant):
+            used |= set(item.get("data", {}) if item["kind"] == "ConfigMap" else ())
+    used |= set(re.findall(r"^\s+([A-Z_]+)=", (INFRA / "Dockerfile").read_text("utf-8"), re.MULTILINE))
+    return used
+
+
+def test_every_reelflow_setting_that_is_set_exists() -> None:
+    known = {f"REELFLOW_{name.upper()}" for name in Settings.model_fields} | {"REELFLOW_REVISION"}
+    ours = {name for name in _settings_in_use() if name.startswith("REELFLOW_")}
+    assert {"REELFLOW_STORE", "REELFLOW_DASK_ADDRESS", "REELFLOW_CACHE_DIR"} <= ours <= known
+
+
+def test_every_prefect_setting_that_is_set_exists() -> None:
+    from prefect.settings.legacy import _get_settings_fields
+    from prefect.settings.models.root import Settings as PrefectSettings
+
+    known = set(_get_settings_fields(PrefectSettings)) | {"PREFECT_HOME"}
+    ours = {name for name in _settings_in_use() if name.startswith("PREFECT_") and "INTEGRATIONS" not in name}
+    assert "PREFECT_SERVER_DATABASE_PASSWORD" in ours
+    assert ours <= known
+
+
+def test_workers_limit_the_threads_of_every_library() -> None:
+    linux = {name for name in LIBRARIES if not name.startswith("VECLIB")}
+    services = compose()["services"]
+    for name in ("dask-worker-cpu", "dask-worker-gpu", "dask-worker-gpu-on-cpu"):
+        assert linux <= set(services[name]["environment"])
+    [threads] = [item for item in kubernetes("keda") if item["metadata"]["name"] == "reelflow-worker-threads"]
+    assert linux == set(threads["data"])
+    assert len(set(threads["data"].values())) == 1
