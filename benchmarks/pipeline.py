@@ -65,7 +65,7 @@ def main(argv: Sequence[str]) -> None:
 
 OPTIONS = {
     "video": ["transcript.enabled=false", "detections.confidence=0.35", "detections.weights=auto"],
-    "speech": ["transcript.model=bundled", "detections.enabled=false"],
+    "speech": ["transcript.model=bundled", "detections.enabled=false", "clips.enabled=false"],
 }
 
 

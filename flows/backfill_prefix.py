@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import chain
@@ -21,10 +22,12 @@ from flows.plan import counting, make_plan
 from flows.tally import BackfillReport, Tally
 from flows.task_runner import ClusterTaskRunner
 from tasks.artifacts import content_key
+from tasks.core.errors import ReelflowError
 from tasks.core.fetch import display_source
 from tasks.core.listing import Listed, Selection, list_media
 from tasks.core.options import AnalyzeOptions
 from tasks.core.schema import AnalyzeReport, ModelInfo
+from tasks.lookup import failed
 from tasks.models import resolve_models
 from tasks.settings import settings
 from tasks.sources import recall, remember, request_key
@@ -35,6 +38,10 @@ LOOKS = 16
 
 MOST_RETRIED = 10_000
 """Failures of a backfill that it tries once more at its end; the next backfill tries the others."""
+
+
+MOST_RUNS = 20
+"""Deployment runs that one batch is given in all, however often the backfill is run again."""
 
 
 class HandOver(BaseModel):
@@ -112,7 +119,7 @@ def _look_up(
     def look(found: Listed) -> AnalyzeReport | None:
         return recall(root, found.source, found.version, options, models, retry_quarantined=retry_quarantined)
 
-    for found, report in in_parallel(look, listing, LOOKS):
+    for found, report in in_parallel(look, listing, LOOKS, in_order=True):
         tally.list(found.bytes)
         if report:
             tally.count(report)
@@ -148,28 +155,42 @@ def _analyze_object(root: Store, options: AnalyzeOptions, found: Listed) -> Anal
 
 
 def _hand_over(objects: Iterable[Listed], root: Store, options: AnalyzeOptions, tally: Tally, to: HandOver) -> None:
-    """One deployment run per batch. Its idempotency key is made of what it is to do: a rerun adds no second one."""
+    """One deployment run per batch. Its idempotency key is made of what it is to do: a rerun adds no second one.
+
+    Where the run with that key is over and its objects are still not settled, it is given another key.
+    """
     submit = partial(_submit, root, options, to)
-    for batch, _ in in_parallel(submit, _batches(objects, to.batch), LOOKS):
-        tally.hand_over(len(batch))
+    for batch, accepted in in_parallel(submit, _batches(objects, to.batch), LOOKS):
+        if accepted:
+            tally.hand_over(len(batch))
+            continue
+        error = ReelflowError(f"{MOST_RUNS} deployment runs ended without settling it; look at their logs.")
+        for found in batch:
+            tally.count(failed(found.source, error, time.monotonic()))
 
 
-def _submit(root: Store, options: AnalyzeOptions, to: HandOver, batch: list[Listed]) -> None:
+def _submit(root: Store, options: AnalyzeOptions, to: HandOver, batch: list[Listed]) -> bool:
+    """False where the batch has had all the runs that it is given."""
     sources = [found.source for found in batch]
-    run_deployment(
-        to.deployment,
-        parameters={
-            "source": sources if len(sources) > 1 else sources[0],
-            "store": root.address,
-            "options": options.model_dump(mode="json"),
-        },
-        timeout=0,
-        as_subflow=False,
-        idempotency_key=content_key(
-            to.deployment, root.root, request_key(options), [[found.source, found.version] for found in batch]
-        ),
-        tags=["backfill"],
+    what = content_key(
+        to.deployment, root.root, request_key(options), [[found.source, found.version] for found in batch]
     )
+    for attempt in range(MOST_RUNS):
+        run: Any = run_deployment(
+            to.deployment,
+            parameters={
+                "source": sources if len(sources) > 1 else sources[0],
+                "store": root.address,
+                "options": options.model_dump(mode="json"),
+            },
+            timeout=0,
+            as_subflow=False,
+            idempotency_key=f"{what}-{attempt}",
+            tags=["backfill"],
+        )
+        if run.state is None or not run.state.is_final():
+            return True
+    return False
 
 
 def _batches(objects: Iterable[Listed], size: int) -> Iterator[list[Listed]]:

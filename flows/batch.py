@@ -56,7 +56,9 @@ def analyze_list(sources: list[str], store: str, options: AnalyzeOptions) -> Sta
     return Failed(message=message, data=data) if counts["failed"] else Completed(message=message, data=data)
 
 
-def in_parallel(work: Callable[[T], R], items: Iterable[T], in_flight: int) -> Iterator[tuple[T, R]]:
+def in_parallel(
+    work: Callable[[T], R], items: Iterable[T], in_flight: int, *, in_order: bool = False
+) -> Iterator[tuple[T, R]]:
     """Each item with what `work` made of it, as they are ready; at most `in_flight` at a time, and as many items taken.
 
     Flow runs that `work` starts are runs of their own, not children of a run in whose body this is called: a graph of
@@ -71,7 +73,8 @@ def in_parallel(work: Callable[[T], R], items: Iterable[T], in_flight: int) -> I
                 running[pool.submit(here.copy().run, work, item)] = item
             if not running:
                 return
-            for ready in wait(running, return_when=FIRST_COMPLETED).done:
+            waited = wait([next(iter(running))] if in_order else running, return_when=FIRST_COMPLETED)
+            for ready in waited.done:
                 yield running.pop(ready), ready.result()
 
 

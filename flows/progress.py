@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 from uuid import UUID
 
+import httpx
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.futures import PrefectFuture
 
@@ -19,6 +22,15 @@ Listener = Callable[[str, int, int], None]
 
 listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 """Set by a command line that draws a progress bar; flows run in its context."""
+
+
+@contextmanager
+def decoration() -> Iterator[None]:
+    """What only shows how far a run is must not end it when the server is away for a moment."""
+    try:
+        yield
+    except httpx.HTTPError as error:
+        logging.getLogger("reelflow").warning("progress is not shown: %s", type(error).__name__)
 
 
 class Progress:
@@ -50,7 +62,7 @@ class Progress:
     def finish(self) -> None:
         """Says 100%."""
         if self._artifact:
-            update_progress_artifact(self._artifact, progress=100.0)
+            self._show(100.0)
 
     def _tell(self, stage: str) -> None:
         if heard := listener.get():
@@ -61,8 +73,9 @@ class Progress:
             self._show(min(percent, 99.0))
 
     def _show(self, percent: float) -> None:
-        if self._artifact:
-            update_progress_artifact(self._artifact, progress=percent)
-            return
-        artifact = create_progress_artifact(progress=percent, description=self._description)
-        self._artifact = artifact  # type: ignore[assignment]
+        with decoration():
+            if self._artifact:
+                update_progress_artifact(self._artifact, progress=percent)
+                return
+            artifact = create_progress_artifact(progress=percent, description=self._description)
+            self._artifact = artifact  # type: ignore[assignment]

@@ -19,6 +19,7 @@ from prefect.artifacts import (
 from pydantic import BaseModel
 
 from flows import summary
+from flows.progress import decoration
 from tasks.core.schema import AnalyzeReport
 
 UPDATE_S = 5.0
@@ -116,7 +117,8 @@ class Tally:
             heard(report, self.line(), self.settled, self.total)
         if time.monotonic() - self._shown > UPDATE_S:
             self._shown = time.monotonic()
-            update_progress_artifact(self._artifact, progress=self._percent(), description=self.line())
+            with decoration():
+                update_progress_artifact(self._artifact, progress=self._percent(), description=self.line())
 
     def hand_over(self, count: int) -> None:
         """Counts objects that deployment runs were given."""

@@ -1,0 +1,136 @@
+"""Listings: every object once, in order, filtered; names of any kind; memory that does not grow with the listing."""
+
+from __future__ import annotations
+
+import os
+import tracemalloc
+from datetime import UTC, datetime
+from pathlib import Path
+
+import boto3
+import pytest
+from pydantic import ValidationError
+
+from benchmarks._corpus import HOSTILE
+from tasks.core.errors import SourceNotFound, UnsupportedSource
+from tasks.core.fetch import fetch
+from tasks.core.listing import Listed, Selection, list_media
+from tasks.core.options import LimitOptions
+from tasks.core.s3 import S3Options
+
+ALL = Selection()
+OPTIONS = S3Options()
+
+
+@pytest.fixture
+def bucket(s3_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
+    for name, value in s3_environment.items():
+        monkeypatch.setenv(name, value)
+    name = f"list-{abs(hash(request.node.name)) % 10**9}"
+    boto3.client("s3").create_bucket(Bucket=name)
+    return name
+
+
+def _names(prefix: str, selection: Selection = ALL, leave_out: str | None = None) -> list[str]:
+    return [found.name for found in list_media(prefix, selection, OPTIONS, leave_out)]
+
+
+def test_a_folder_is_listed_in_order(tmp_path: Path) -> None:
+    for name in ("b/2.mp4", "a.mp4", "b/1.mp4", "c.ogg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    assert _names(str(tmp_path)) == ["a.mp4", "b/1.mp4", "b/2.mp4", "c.ogg"]
+    assert _names(tmp_path.as_uri()) == _names(str(tmp_path))
+
+
+def test_a_bucket_is_listed_in_order_without_folder_markers(bucket: str) -> None:
+    client = boto3.client("s3")
+    for key in ("in/b.mp4", "in/a.mp4", "in/sub/", "in/sub/c.mp4", "other/d.mp4"):
+        client.put_object(Bucket=bucket, Key=key, Body=b"x")
+    assert _names(f"s3://{bucket}/in/") == ["a.mp4", "b.mp4", "sub/c.mp4"]
+    first = next(list_media(f"s3://{bucket}/in/", ALL, OPTIONS))
+    assert first.source == f"s3://{bucket}/in/a.mp4"
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_any_key_is_listed_and_can_be_fetched(bucket: str, name: str, tmp_path: Path) -> None:
+    boto3.client("s3").put_object(Bucket=bucket, Key=f"in/{name}", Body=b"content")
+    [found] = list_media(f"s3://{bucket}/in/", ALL, OPTIONS)
+    assert found.name == name
+    fetched = fetch(found.source, tmp_path, LimitOptions(), 2**20)
+    assert fetched.path.read_bytes() == b"content"
+    assert fetched.version == found.version
+
+
+def test_any_file_name_is_listed_and_can_be_fetched(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    names = [name.replace("/", "_") for name in HOSTILE] + ["new\nline.mp4", os.fsdecode(b"not utf-8 \xff\xfe.mp4")]
+    for name in names:
+        (folder / name).write_bytes(b"content")
+    found = list(list_media(str(folder), ALL, OPTIONS))
+    assert len(found) == len(names)
+    for listed in found:
+        listed.source.encode()
+        fetched = fetch(listed.source, tmp_path / "cache", LimitOptions(), 2**20)
+        assert fetched.path.read_bytes() == b"content"
+        assert fetched.version == listed.version
+
+
+@pytest.mark.parametrize(
+    ("selection", "taken"),
+    [
+        (Selection(suffixes=[".MP4"]), ["a.mp4", "sub/b.mp4"]),
+        (Selection(glob="sub/*"), ["sub/b.mp4"]),
+        (Selection(glob="*.mp4"), ["a.mp4", "sub/b.mp4"]),
+        (Selection(min_bytes=10), ["sub/b.mp4"]),
+        (Selection(max_bytes=9), ["a.mp4", "c.ogg"]),
+        (Selection(modified_since=datetime(2020, 1, 1, tzinfo=UTC)), ["c.ogg"]),
+    ],
+)
+def test_a_selection_takes_what_it_says(tmp_path: Path, selection: Selection, taken: list[str]) -> None:
+    (tmp_path / "sub").mkdir()
+    for name, size, modified in (("a.mp4", 1, 10**9), ("sub/b.mp4", 20, 10**9), ("c.ogg", 1, 1.7e9)):
+        (tmp_path / name).write_bytes(b"x" * size)
+        os.utime(tmp_path / name, (modified, modified))
+    assert _names(str(tmp_path), selection) == taken
+
+
+def test_a_selection_that_can_take_nothing_is_refused() -> None:
+    with pytest.raises(ValidationError, match="max_bytes is less than min_bytes"):
+        Selection(min_bytes=2, max_bytes=1)
+
+
+def test_the_store_is_left_out(tmp_path: Path) -> None:
+    for name in ("a.mp4", "store/media/x/clip.mp4", "store-2/b.mp4"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    assert _names(str(tmp_path), leave_out=(tmp_path / "store").as_uri()) == ["a.mp4", "store-2/b.mp4"]
+
+
+def test_what_cannot_be_listed_says_so(tmp_path: Path, bucket: str) -> None:
+    with pytest.raises(SourceNotFound, match="no such folder"):
+        _names(str(tmp_path / "none"))
+    with pytest.raises(SourceNotFound, match="no bucket"):
+        _names(f"s3://{bucket}-none/in")
+    with pytest.raises(UnsupportedSource, match="a backfill reads"):
+        _names("https://example.org/")
+
+
+def test_memory_does_not_grow_with_the_listing(bucket: str) -> None:
+    """4,000 keys in pages of 1,000: what is held at the end is no more than what one page takes."""
+    client = boto3.client("s3")
+    for number in range(4000):
+        client.put_object(Bucket=bucket, Key=f"in/{number:05d}", Body=b"")
+    listing = list_media(f"s3://{bucket}/in/", ALL, OPTIONS)
+    first: Listed = next(listing)
+    assert first.name == "00000"
+    tracemalloc.start()
+    try:
+        count = 1 + sum(1 for _ in listing)
+        grown = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert count == 4000
+    assert grown < 30e6
