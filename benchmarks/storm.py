@@ -33,6 +33,7 @@ from tasks.store import Store, open_store
 
 OPTIONS = ["transcript.model=bundled", "detections.weights=bundled", "detections.image_size=320"]
 BUCKET = "storm"
+WORKERS = 2
 MOST_STARTS = 6
 """Backfills that are started, one after the other, until none fails."""
 
@@ -186,6 +187,7 @@ class Storm:
             if not self.did["backfills killed"] and done > self._expected * 0.5:
                 self._stack.kill_backfill()
                 self.did["backfills killed"] += 1
+            self.did["workers started by the supervisor"] += self._stack.supervise()
             if time.monotonic() > next_kill:
                 self.did["workers killed"] += self._stack.kill_worker(self._random)
                 next_kill = time.monotonic() + self._every * self._random.uniform(0.5, 1.5)
@@ -199,18 +201,19 @@ class Stack:
         self._processes: list[subprocess.Popen[bytes]] = []
         self._exit = ExitStack()
         self._backfill: subprocess.Popen[bytes] | None = None
+        self._workers_s3 = ""
 
     def __enter__(self) -> Stack:
         self._exit.callback(self._end)
         port = _free_port()
         self.s3 = f"http://127.0.0.1:{port}"
+        self._workers_s3 = self.s3
         self._start("s3", [_script("moto_server"), "-H", "127.0.0.1", "-p", str(port)])
         self._server_port = _free_port()
         self._prefect = self._start_server()
         self._start("scheduler", [_script("dask"), "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"])
         self.dask = self._wait("scheduler", r"Scheduler at:\s+(tcp://\S+)")
-        workers = ["--nworkers", "2", "--nthreads", "1", "--no-dashboard", "--preload", "tasks.preload"]
-        self._start("workers", [_script("dask"), "worker", self.dask, *workers, "--resources", "CPU=1 GPU=1"])
+        self._hosts = [self._start_worker() for _ in range(WORKERS)]
         _answers(f"{self.s3}/moto-api/")
         return self
 
@@ -236,7 +239,11 @@ class Stack:
         flags = ["--upstream", self.s3, "--port", str(port), "--rate", str(rate), "--stall", str(stall_s)]
         self._start("proxy", [sys.executable, "-m", "tests.fault_proxy", *flags, "--seed", str(seed)])
         _answers(f"http://127.0.0.1:{port}/-/counts")
-        self._move_workers(f"http://127.0.0.1:{port}")
+        self._workers_s3 = f"http://127.0.0.1:{port}"
+        for host in self._hosts:
+            host.terminate()
+            host.wait()
+        self.supervise()
         return f"http://127.0.0.1:{port}"
 
     def backfill(self, name: str, s3: str) -> tuple[int, float]:
@@ -262,12 +269,19 @@ class Stack:
         pids = [
             int(entry.name)
             for entry in Path("/proc").glob("[0-9]*")
-            if _parent(entry) == self._workers.pid and b"multiprocessing.spawn" in _command(entry)
+            if _parent(entry) in {host.pid for host in self._hosts} and b"spawn_main" in _command(entry)
         ]
         if not pids:
             return 0
         os.kill(choose.choice(pids), signal.SIGKILL)
         return 1
+
+    def supervise(self) -> int:
+        """Starts workers again whose nanny has given up, as a service manager does; how many."""
+        ended = [number for number, host in enumerate(self._hosts) if host.poll() is not None]
+        for number in ended:
+            self._hosts[number] = self._start_worker()
+        return len(ended)
 
     def restart_server(self) -> None:
         self._prefect.terminate()
@@ -277,16 +291,10 @@ class Stack:
     def tail(self, name: str) -> str:
         return (self.folder / f"{name}.log").read_text(errors="replace")[-4000:]
 
-    @property
-    def _workers(self) -> subprocess.Popen[bytes]:
-        return next(p for p in reversed(self._processes) if "worker" in p.args and p.poll() is None)  # type: ignore[operator]
-
-    def _move_workers(self, s3: str) -> None:
-        """Workers again, with another address of the store."""
-        self._workers.terminate()
-        flags = ["--nworkers", "2", "--nthreads", "1", "--no-dashboard", "--preload", "tasks.preload"]
-        command = [_script("dask"), "worker", self.dask, *flags, "--resources", "CPU=1 GPU=1"]
-        self._start("rough-workers", command, {"AWS_ENDPOINT_URL": s3})
+    def _start_worker(self) -> subprocess.Popen[bytes]:
+        flags = ["--nthreads", "1", "--no-dashboard", "--preload", "tasks.preload", "--resources", "CPU=1 GPU=1"]
+        command = [_script("dask"), "worker", self.dask, *flags]
+        return self._start("workers", command, {"AWS_ENDPOINT_URL": self._workers_s3})
 
     def _start_server(self) -> subprocess.Popen[bytes]:
         process = self._start("server", [sys.executable, "-m", "flows.embedded_server", str(self._server_port)])

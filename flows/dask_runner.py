@@ -108,6 +108,16 @@ class DaskClusterTaskRunner(DaskTaskRunner):
     _connection: Client | None = None
     _flow_run: bytes | None = None
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._placed: list[Any] = []
+
+    def __exit__(self, *exception: Any) -> None:
+        """Lets the scheduler forget the run's tasks; the connection stays for other runs."""
+        while self._placed:
+            self._placed.pop().release()
+        super().__exit__(*exception)
+
     def duplicate(self) -> DaskClusterTaskRunner:
         return type(self)()
 
@@ -134,7 +144,7 @@ class DaskClusterTaskRunner(DaskTaskRunner):
         inputs = {name: collect_task_run_inputs_sync(value) for name, value in parameters.items()}
         if self._flow_run is None:
             self._flow_run = _flow_run_context()
-        return self.client.submit(
+        future = self.client.submit(
             worker.run,
             time.time(),
             settings=_settings_context(),
@@ -148,6 +158,8 @@ class DaskClusterTaskRunner(DaskTaskRunner):
             resources={resource: 1},
             pure=False,
         )
+        self._placed.append(future)
+        return future
 
     def _require(self, resource: str) -> None:
         """Raises NoWorker when no worker offers the resource: Dask would wait for one for ever."""

@@ -81,7 +81,10 @@ def _start() -> Any:
     cluster = SpecCluster(
         workers=dict(enumerate(workers[:least])),
         worker=workers[0],
-        scheduler={"cls": Scheduler, "options": {"host": "127.0.0.1", "port": 0, "dashboard": False}},
+        scheduler={
+            "cls": Scheduler,
+            "options": {"host": "127.0.0.1", "port": 0, "dashboard": False, "dashboard_address": "127.0.0.1:0"},
+        },
         silence_logs=logging.CRITICAL,
         shutdown_on_close=True,
     )
