@@ -29,6 +29,10 @@ from tasks.sources import remember
 from tasks.stage import Meter
 from tasks.store import Store, open_store
 
+LAST_WRITER_NOTICE = (
+    "This store ignores conditional writes: of two runs on two hosts that commit at the same time, the last one stays."
+)
+
 LANGUAGE_WINDOWS = 3
 """Windows that the language is detected on: one may be music or a foreign quotation."""
 
@@ -82,6 +86,8 @@ def _prepare(
     found = _near(media.fetch_media, source, root.address, options.limits)
     timing = {"fetch": meter.timing(bytes_in=found.bytes)}
     models, notices = _near(resolve_models, options)
+    if root.guarantee != "atomic":
+        notices = [*notices, LAST_WRITER_NOTICE]
     return found, models, notices, timing
 
 

@@ -59,12 +59,12 @@ def _run_name() -> str:
 def backfill_prefix(
     prefix: str,
     store: str | None = None,
-    options: AnalyzeOptions = AnalyzeOptions(),  # noqa: B008
     select: Selection = Selection(),  # noqa: B008
     in_flight: Annotated[int | None, Field(ge=1, le=64)] = None,
     retry_quarantined: bool = False,
     dry_run: bool = False,
     hand_over: HandOver | None = None,
+    options: AnalyzeOptions = AnalyzeOptions(),  # noqa: B008
 ) -> Any:
     """Analyses every media object under a prefix that is not analysed yet.
 
@@ -74,12 +74,12 @@ def backfill_prefix(
     Args:
         prefix: s3://bucket/prefix, a folder or file:///...
         store: Root of the store: a folder, file:///..., s3://bucket/prefix or s3-bucket/NAME. Default: REELFLOW_STORE.
-        options: What to do with each object, by stage.
         select: Which objects are meant.
         in_flight: Media that are analysed at the same time; default: two for each Dask worker, from 4 to 32.
         retry_quarantined: Try objects again that were set aside as bad.
         dry_run: Only count, and estimate time and cost.
         hand_over: Give the objects to runs of a deployment instead, for more than one flow process can feed.
+        options: What to do with each object, by stage.
     """
     root = open_store(store or settings().store)
     if dry_run:

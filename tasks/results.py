@@ -71,9 +71,8 @@ def whole_result(store: Store, media_id: str, key: str) -> Result | None:
     return found[0] if all(artifacts.intact(store, uri) for uri in folders) else None
 
 
-def mark_views(store: Store, result: Result, paths: list[str]) -> None:
-    """Records that these views were made from this result."""
-    sizes = {path: store.size(path) for path in paths}
+def mark_views(store: Store, result: Result, sizes: dict[str, int]) -> None:
+    """Records that the views at these paths, of these sizes in bytes, were made from this result."""
     store.write(f"media/{result.media_id}/{VIEWS_MARKER}", json.dumps({"key": result.key, "files": sizes}).encode())
 
 

@@ -23,24 +23,27 @@ def write_views(store: Store, media: MediaRef, result: Result, findings: Finding
         return
     peaks = waveform.peaks(track.load_audio(artifact_file(findings.audio, AUDIO)))
     sheet = _sheet(result, findings, peaks)
-    with source_file(media) as path:
-        page = report.report(result, sheet_jpeg=sheet, player=path, player_url=_player_url(media.source), peaks=peaks)
+    with source_file(media) as player:
+        page = report.report(result, sheet_jpeg=sheet, player=player, player_url=_player_url(media.source), peaks=peaks)
     files = {
         "srt": subtitles.srt(result).encode(),
         "vtt": subtitles.vtt(result).encode(),
         "contact_sheet": sheet,
         "report": page.encode(),
     }
-    written = []
+    sizes = {}
     for name, content in files.items():
-        written.append(f"media/{media.media_id}/{VIEWS[name]}")
-        store.write(written[-1], content)
+        path = f"media/{media.media_id}/{VIEWS[name]}"
+        store.write(path, content)
+        sizes[path] = len(content)
     for name, frame in tables.tables(result).items():
-        written.append(table_path(name, media.media_id))
+        path = table_path(name, media.media_id)
         with store.workspace() as work:
-            tables.write_table(frame, work / "part.parquet", name)
-            store.put(written[-1], work / "part.parquet")
-    mark_views(store, result, written)
+            part = work / "part.parquet"
+            tables.write_table(frame, part, name)
+            sizes[path] = part.stat().st_size
+            store.put(path, part)
+    mark_views(store, result, sizes)
 
 
 def _sheet(result: Result, findings: Findings, peaks: list[float]) -> bytes:

@@ -15,7 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", model_title_generator=lambda model: model.__name__.removesuffix("Options")
+    )
 
 
 class LimitOptions(Section):
@@ -107,13 +109,13 @@ class DetectionOptions(Section):
 class AnalyzeOptions(Section):
     """What to do with one media. Written `section.option=value` on the command line."""
 
-    limits: LimitOptions = LimitOptions()
     audio: AudioOptions = AudioOptions()
     segments: SegmentOptions = SegmentOptions()
     clips: ClipOptions = ClipOptions()
     transcript: TranscriptOptions = TranscriptOptions()
     frames: FrameOptions = FrameOptions()
     detections: DetectionOptions = DetectionOptions()
+    limits: LimitOptions = LimitOptions()
 
 
 class _Values(yaml.SafeLoader):

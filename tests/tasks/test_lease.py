@@ -44,7 +44,8 @@ def test_it_is_given_back_when_the_work_fails(store: Store) -> None:
 
 
 def test_one_at_a_time(store: Store) -> None:
-    inside, most, told = 0, 0, []
+    inside, most = 0, 0
+    told: list[Lease] = []
 
     def work(_: int) -> None:
         nonlocal inside, most

@@ -73,7 +73,7 @@ def test_views_are_fresh_only_for_their_result(store: Store) -> None:
     result = results.commit_result(store, _result())
     assert not results.views_are_fresh(store, result)
     store.write("media/m/report.html", b"page")
-    results.mark_views(store, result, ["media/m/report.html"])
+    results.mark_views(store, result, {"media/m/report.html": 4})
     assert results.views_are_fresh(store, result)
     assert not results.views_are_fresh(store, _result("other"))
     store.delete("media/m/report.html")
