@@ -75,7 +75,7 @@ def backfill_prefix(
         prefix: s3://bucket/prefix, a folder or file:///...
         store: Root of the store: a folder, file:///..., s3://bucket/prefix or s3-bucket/NAME. Default: REELFLOW_STORE.
         select: Which objects are meant.
-        in_flight: Media that are analysed at the same time; default: two for each Dask worker, from 4 to 32.
+        in_flight: Media that are analysed at the same time; default: four for each Dask worker, from 8 to 32.
         retry_quarantined: Try objects again that were set aside as bad.
         dry_run: Only count, and estimate time and cost.
         hand_over: Give the objects to runs of a deployment instead, for more than one flow process can feed.
@@ -205,10 +205,10 @@ def _batches(objects: Iterable[Listed], size: int) -> Iterator[list[Listed]]:
 
 
 def _default_in_flight() -> int:
-    """Enough that a worker that ends a media finds tasks of another; starts the local cluster."""
+    """Enough that workers find tasks while other media wait for the store; starts the local cluster."""
     from flows.dask_client import worker_count
 
-    return max(4, min(32, 2 * worker_count()))
+    return max(8, min(32, 4 * worker_count()))
 
 
 def _state(report: BackfillReport) -> State[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import subprocess
 import sys
@@ -31,6 +32,8 @@ def scheduler() -> Iterator[tuple[str, str]]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        # A local cluster of this test process leaves its settings in the environment, the log level among them.
+        env={name: value for name, value in os.environ.items() if not name.startswith("DASK_")},
     )
     try:
         yield _addresses(process)
