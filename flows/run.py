@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from flows.console import count_progress, progress
 from flows.local_server import prefect_api
-from tasks.core.errors import ReelflowError
+from tasks.core.errors import ReelflowError, SetupError
 from tasks.core.options import AnalyzeOptions, parse_options
 from tasks.core.schema import AnalyzeReport, Result
 from tasks.lookup import answer, failed
@@ -98,8 +98,12 @@ def _analyze(source: str, store: str, options: AnalyzeOptions) -> AnalyzeReport:
     from flows.batch import analyze_one
     from flows.summary import label
 
-    with progress(label(source)):
-        return analyze_one(source, store, options)
+    started = time.monotonic()
+    try:
+        with progress(label(source)):
+            return analyze_one(source, store, options)
+    except SetupError as error:
+        return failed(source, error, started)
 
 
 @contextmanager
