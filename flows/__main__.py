@@ -109,6 +109,8 @@ def backfill(
         raise typer.BadParameter(str(error)) from error
     if dry_run:
         plan = plan_backfill(prefix, store, assignments or [], select, retry_quarantined=retry_quarantined)
+        for notice in plan.notices:
+            say(notice, err=True, style="yellow")
         print(plan.model_dump_json()) if json_lines else say(plan.sentence())
         raise typer.Exit(0)
 
@@ -128,6 +130,8 @@ def backfill(
         retry_quarantined=retry_quarantined,
         hand_over={"deployment": hand_over, "batch": batch} if hand_over else None,
     )
+    for notice in done.notices:
+        say(notice, err=True, style="yellow")
     say(done.sentence(), err=json_lines)
     raise typer.Exit(EXIT_FAILED if done.failed else EXIT_QUARANTINED if done.quarantined else 0)
 

@@ -8,7 +8,7 @@ from functools import partial
 from itertools import chain
 from typing import Annotated, Any
 
-from prefect import flow
+from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.deployments import run_deployment
@@ -88,7 +88,9 @@ def backfill_prefix(
         return Completed(name="Dry run", message=plan.sentence(), data=plan.model_dump())
     root.check()
     tally = Tally(display_source(prefix))
-    models, _ = _models(options)
+    models, notices = _models(options)
+    for notice in notices:
+        get_run_logger().warning(notice)
     listing = partial(list_media, prefix, select, settings().s3, root.root)
     with counting(listing, tally):
         looked = _look_up(listing(), root, options, models, tally, retry_quarantined=retry_quarantined)
@@ -96,7 +98,7 @@ def backfill_prefix(
             _hand_over(looked, root, options, tally, hand_over)
         else:
             _analyze(looked, root, options, tally, in_flight)
-    return _state(tally.finish(root.root))
+    return _state(tally.finish(root.root, notices))
 
 
 def _models(options: AnalyzeOptions) -> tuple[dict[str, ModelInfo], list[str]]:
@@ -120,7 +122,7 @@ def _look_up(
         return recall(root, found.source, found.version, options, models, retry_quarantined=retry_quarantined)
 
     for found, report in in_parallel(look, listing, LOOKS, in_order=True):
-        tally.list(found.bytes)
+        tally.take(found.bytes)
         if report:
             tally.count(report)
         else:

@@ -45,6 +45,8 @@ class Plan(BaseModel):
     workers: int
     wall_s: float
     """Estimated time with that many workers."""
+    notices: list[str] = []
+    """Stages that every result would lack, and why."""
 
     def sentence(self) -> str:
         """The plan for a person, in one paragraph."""
@@ -62,7 +64,7 @@ def make_plan(
     prefix: str, root: Store, options: AnalyzeOptions, select: Selection, *, retry_quarantined: bool = False
 ) -> Plan:
     """Lists the prefix and looks every object up, changing nothing."""
-    models, _ = find_models(options)
+    models, notices = find_models(options)
     counts = {"cached": 0, "quarantined": 0, "to do": 0}
     sizes = dict.fromkeys(counts, 0)
     measured_bytes, measured_s, measured_usd, measured = 0, 0.0, 0.0, 0
@@ -95,6 +97,7 @@ def make_plan(
         cost_usd=cost,
         workers=workers,
         wall_s=work_s / workers,
+        notices=notices,
     )
 
 

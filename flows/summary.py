@@ -82,6 +82,7 @@ def backfill(report: BackfillReport) -> str:
         "|---|---|",
         *(f"| {name} | {value} |" for name, value in rows.items()),
     ]
+    lines += [line for notice in report.notices for line in ("", f"> **Note:** {plain(notice)}")]
     if report.failed:
         lines += ["", "Run the backfill again for those that failed; those set aside need `retry_quarantined`."]
     return "\n".join([*lines, "", f"Store: `{report.store.replace('`', '')}`"])
@@ -89,7 +90,7 @@ def backfill(report: BackfillReport) -> str:
 
 def plan(found: Plan) -> str:
     """What a backfill would do."""
-    return f"# {plain(found.prefix)}\n\n{plain(found.sentence())}"
+    return "\n\n".join([f"# {plain(found.prefix)}", plain(found.sentence()), *map(plain, found.notices)])
 
 
 def quarantined(report: AnalyzeReport) -> str:

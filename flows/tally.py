@@ -49,6 +49,8 @@ class BackfillReport(BaseModel):
     handed_over: int
     seconds: float
     cost_usd: float
+    notices: list[str] = []
+    """Stages that every result lacks, and why."""
 
     def sentence(self) -> str:
         """The outcome for a person."""
@@ -101,7 +103,7 @@ class Tally:
             return None
         return max(0, self.total - self.settled) * self.seconds / worked
 
-    def list(self, size: int) -> None:
+    def take(self, size: int) -> None:
         """Counts an object that was listed."""
         self.listed += 1
         self.bytes += size
@@ -139,7 +141,7 @@ class Tally:
         rate = self.settled / max(self.seconds, 1e-3)
         return f"{self.settled} of {total}: {counts}; {rate:.2f} media/s{left}; {self.cost_usd:.4f} USD"
 
-    def finish(self, store: str) -> BackfillReport:
+    def finish(self, store: str, notices: list[str]) -> BackfillReport:
         """Says 100%, and leaves the summary and the table of failures with the run."""
         report = BackfillReport(
             prefix=self.prefix,
@@ -153,6 +155,7 @@ class Tally:
             handed_over=self.counts["handed over"],
             seconds=round(self.seconds, 3),
             cost_usd=round(self.cost_usd, 6),
+            notices=notices,
         )
         update_progress_artifact(self._artifact, progress=100.0, description=self.line())
         create_markdown_artifact(summary.backfill(report), key="backfill-summary", description="What the backfill did")

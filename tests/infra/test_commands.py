@@ -50,8 +50,9 @@ def parsed(words: list[str]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("where", COMMANDS)
 def test_a_command_line_is_understood_by_its_program(where: str) -> None:
-    for words in programs(COMMANDS[where]):
-        parsed(words)
+    found = programs(COMMANDS[where])
+    assert found
+    assert all(isinstance(parsed(words), dict) for words in found)
 
 
 def test_an_unknown_option_would_be_found() -> None:

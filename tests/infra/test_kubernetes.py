@@ -53,13 +53,13 @@ def _closed(schema: Any) -> Any:
 @pytest.mark.parametrize("name", [name for name, item in OBJECTS.items() if item["apiVersion"] not in (DASK, KEDA)])
 def test_an_object_fits_the_schema_of_kubernetes(name: str) -> None:
     for version in (OLDEST, kubernetes_validate.latest_version()):
-        kubernetes_validate.validate(OBJECTS[name], version, strict=True)
+        assert kubernetes_validate.validate(OBJECTS[name], version, strict=True), "the version that it fits"
 
 
 @pytest.mark.parametrize("name", [name for name, item in OBJECTS.items() if item["apiVersion"] == DASK])
 def test_a_dask_object_fits_the_operators_own_schema(name: str) -> None:
     item = {key: value for key, value in OBJECTS[name].items() if key not in ("apiVersion", "kind", "metadata")}
-    _schema(OBJECTS[name]["kind"]).validate(item)
+    assert not [error.message for error in _schema(OBJECTS[name]["kind"]).iter_errors(item)]
 
 
 def test_a_misspelt_key_would_be_found() -> None:

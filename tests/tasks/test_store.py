@@ -117,6 +117,11 @@ def test_who_finds_its_own_data_has_won(store: Store) -> None:
     store.commit("result.json", b"mine", None)
     store.commit("result.json", b"mine", None)
     store.commit("result.json", b"mine", "a tag of long ago")
+    found = store.read("result.json")
+    assert found is not None
+    assert found[0] == b"mine"
+    with pytest.raises(StoreConflict):
+        store.commit("result.json", b"another's", "a tag of long ago")
 
 
 def test_a_commit_over_a_deleted_object_is_a_conflict(store: Store) -> None:
