@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.flows.runs import Runs
+from tests.prefect_home import use_prefect_home
 
 
 @pytest.fixture(scope="session")
@@ -15,9 +16,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A server with a database of its own, and a local cluster of two workers."""
     home = tmp_path_factory.mktemp("prefect")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PREFECT_HOME", str(home))
-        patch.setenv("PREFECT_API_DATABASE_CONNECTION_URL", f"sqlite+aiosqlite:///{home}/prefect.db")
-        patch.delenv("PREFECT_API_URL", raising=False)
+        use_prefect_home(patch, home)
         patch.delenv("REELFLOW_DASK_ADDRESS", raising=False)
         patch.setenv("REELFLOW_WORKERS", "2")
         patch.setenv("REELFLOW_CACHE_DIR", str(home / "cache"))

@@ -18,6 +18,7 @@ from tasks.artifacts import artifact_file, find, save
 from tasks.core.errors import NetworkError, StoreUnavailable
 from tasks.core.schema import ArtifactRef
 from tasks.store import open_store
+from tests.prefect_home import use_prefect_home
 from tests.source_tree import ROOT
 
 SECRETS = {"key": "AKIAOFTHEBLOCK", "secret": "hush-secret", "token": "hush-token"}
@@ -28,9 +29,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A Prefect server with a database of its own."""
     home = tmp_path_factory.mktemp("prefect")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PREFECT_HOME", str(home))
-        patch.setenv("PREFECT_API_DATABASE_CONNECTION_URL", f"sqlite+aiosqlite:///{home}/prefect.db")
-        patch.delenv("PREFECT_API_URL", raising=False)
+        use_prefect_home(patch, home)
         with prefect_api():
             yield str(PREFECT_API_URL.value())
 
