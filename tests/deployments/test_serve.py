@@ -6,6 +6,7 @@ import os
 import re
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -42,9 +43,17 @@ class Toys:
         state = {"type": "CANCELLING", "name": "Cancelling"}
         self._api.post(f"/flow_runs/{run}/set_state", json={"state": state}).raise_for_status()
 
+    def forked(self) -> list[str]:
+        """The processes of flow runs: what the fork server has forked."""
+        return [run for child in _children(self.process.pid) for run in _children(child)]
+
     def log(self, run: str) -> str:
         wanted = {"logs": {"flow_run_id": {"any_": [run]}}, "sort": "TIMESTAMP_ASC"}
         return "\n".join(line["message"] for line in self._api.post("/logs/filter", json=wanted).json())
+
+
+def _children(pid: int | str) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
 
 
 @pytest.fixture
@@ -90,6 +99,7 @@ def test_runs_are_forked_logged_cancelled_bounded_and_awaited(toys: Toys) -> Non
         toys.becomes(run, "CANCELLED")
     toys.becomes(late, "COMPLETED")
 
+    until(lambda: not toys.forked(), "the processes of finished runs end")
     waits = toys.run("sleep", seconds=5)
     toys.becomes(waits, "RUNNING")
     os.kill(toys.process.pid, signal.SIGTERM)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Set
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
+from uuid import UUID
 
 from tasks.core.options import parse_options
 from tasks.core.schema import Result
@@ -40,9 +43,11 @@ class Runs:
         from flows.analyze_media import analyze_media
 
         options = parse_options([*models, *assignments])
-        state: Any = analyze_media(source=str(source), store=self.root, options=options, return_state=True)
+        with submissions() as submitted:
+            state: Any = analyze_media(source=str(source), store=self.root, options=options, return_state=True)
         report = state.result(_sync=True)
-        return Outcome(report, task_states(state.state_details.flow_run_id), self.result(report["media_id"]))
+        states = task_states(state.state_details.flow_run_id, submitted)
+        return Outcome(report, states, self.result(report["media_id"]))
 
     def result(self, media_id: str) -> Result | None:
         found = read_result(self.store, media_id)
@@ -58,8 +63,30 @@ def manifests(store: Path) -> dict[str, dict[str, Any]]:
     return {str(p.relative_to(store)): json.loads(p.read_text()) for p in store.glob("media/*/*/*/artifact.json")}
 
 
-def task_states(flow_run_id: Any, timeout_s: float = 20.0) -> dict[str, Counter[str]]:
-    """Final state names by task; waits until the server has heard of the end of every task run."""
+@contextmanager
+def submissions() -> Iterator[set[UUID]]:
+    """The ids of the task runs that flows of this process submit meanwhile."""
+    from flows.dask_runner import DaskClusterTaskRunner
+
+    submitted: set[UUID] = set()
+    place = DaskClusterTaskRunner.place
+
+    def noted(runner: Any, task: Any, parameters: Any, task_run_id: UUID) -> Any:
+        submitted.add(task_run_id)
+        return place(runner, task, parameters, task_run_id)
+
+    with patch.object(DaskClusterTaskRunner, "place", noted):
+        yield submitted
+
+
+def task_states(
+    flow_run_id: Any, submitted: Set[UUID] = frozenset(), timeout_s: float = 20.0
+) -> dict[str, Counter[str]]:
+    """Final state names by task; waits until the server has heard of the end of every task run.
+
+    Task runs reach the server as events, after the flow run's own end at times: it cannot say which are to come, so
+    name those that were `submitted`.
+    """
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
@@ -68,9 +95,10 @@ def task_states(flow_run_id: Any, timeout_s: float = 20.0) -> dict[str, Counter[
         while True:
             found = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id])))
             open_runs = [run.name for run in found if run.state is None or not run.state.is_final()]
-            if not open_runs:
+            unheard = submitted - {run.id for run in found}
+            if not open_runs and not unheard:
                 break
-            assert time.monotonic() < deadline, f"task runs never ended: {open_runs}"
+            assert time.monotonic() < deadline, f"task runs never ended: {open_runs}, or never came: {unheard}"
             time.sleep(0.2)
     states: dict[str, Counter[str]] = {}
     for run in found:
