@@ -166,7 +166,7 @@ def _automations(client: SyncPrefectClient, webhook: UUID | None, dry_run: bool)
             continue
         wanted = wanted.model_copy(update={"enabled": found[0].enabled})
         fields = set(AutomationCore.model_fields)
-        stale = found[0].model_dump(mode="json", include=fields) != wanted.model_dump(mode="json", include=fields)
+        stale = found[0].model_dump(include=fields) != wanted.model_dump(include=fields)  # as JSON, sets have an order
         if stale and not dry_run:
             client.update_automation(found[0].id, wanted)
         yield Change(what, "updated" if stale else "unchanged")
