@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -18,6 +17,7 @@ from prefect.tasks import exponential_backoff
 
 from tasks import artifacts
 from tasks.core.errors import TransientError
+from tasks.core.sandbox import child_cpu_s
 from tasks.core.schema import ArtifactRef, MediaRef, StageTiming
 from tasks.store import open_store
 
@@ -101,7 +101,8 @@ def _make(
 class Meter:
     """Wall and CPU seconds since it was made, child processes (ffmpeg) included.
 
-    CPU time is the process's: right where a worker runs one task at a time, as ours do.
+    CPU time is the process's on a Dask worker, which runs one task at a time on several threads, and the thread's in a
+    flow's process, where other media are worked on beside it.
     """
 
     def __init__(self) -> None:
@@ -113,8 +114,8 @@ class Meter:
 
 
 def _cpu_seconds() -> float:
-    usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(u.ru_utime + u.ru_stime for u in usage)
+    own = time.process_time() if submitted_at.get() else time.thread_time()
+    return own + child_cpu_s()
 
 
 def _has_gpu() -> bool:
