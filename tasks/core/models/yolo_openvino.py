@@ -48,7 +48,12 @@ def compiled(
         if not (folder / "facts.json").is_file():
             _export(network, folder)
     facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
-    settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": 1}
+    settings = {
+        "INFERENCE_NUM_THREADS": threads,
+        "INFERENCE_PRECISION_HINT": "f32",
+        "NUM_STREAMS": 1,
+        "ENABLE_CPU_PINNING": False,  # every process would pin its threads to the same first cores
+    }
     model = openvino.Core().compile_model(folder / "model.xml", "CPU", settings)
     request = model.create_infer_request()
 
