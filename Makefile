@@ -8,9 +8,11 @@ PY := $(VENV)/bin/python
 PYTHON ?= python3.11 python3.12 python3
 LOCK := requirements/lock.txt
 BOOTSTRAP := requirements/bootstrap.txt
+BENCH := requirements/bench.txt
 
 # The stamp is named after what is locked, so that another lock, and nothing else, means another installation.
 STAMP := $(VENV)/.installed-$(shell cat $(LOCK) $(BOOTSTRAP) 2>/dev/null | cksum | cut -d ' ' -f 1)
+BENCH_STAMP := $(STAMP)-bench-$(shell cksum < $(BENCH) 2>/dev/null | cut -d ' ' -f 1)
 ifeq ($(shell $(PY) -c "print(1)" 2>/dev/null),)
 .PHONY: $(STAMP)
 endif
@@ -50,12 +52,13 @@ format: $(STAMP) ## Rewrite the code in the project's format
 	@$(PY) -m ruff check --fix .
 	@$(PY) -m ruff format .
 
-bench: $(STAMP) ## List the benchmarks; NAME=segmentation runs one
+bench: $(BENCH_STAMP) ## List the benchmarks; NAME=pipeline runs one
 	@$(PY) -m benchmarks $(NAME) $(ARGS)
 
 lock: $(PY) ## Resolve pyproject.toml into requirements/; UPGRADE=1 takes newer versions
 	@test -x $(VENV)/bin/uv || $(PY) -m pip install --quiet --disable-pip-version-check -r requirements/bootstrap.in
-	@for lock in $(LOCK):pyproject.toml:--all-extras $(BOOTSTRAP):requirements/bootstrap.in:--constraints=$(LOCK); do \
+	@for lock in $(LOCK):pyproject.toml:--all-extras $(BOOTSTRAP):requirements/bootstrap.in:--constraints=$(LOCK) \
+	    $(BENCH):requirements/bench.in:--constraints=$(LOCK); do \
 	    IFS=: read -r out from flags <<< "$$lock"; \
 	    UV_CUSTOM_COMPILE_COMMAND="make lock" $(VENV)/bin/uv pip compile $$from $$flags --output-file $$out --quiet \
 	        --universal --fork-strategy fewest --python-version 3.11 \
@@ -92,4 +95,10 @@ $(STAMP):
 	@$(VENV)/bin/uv pip sync --python $(PY) --require-hashes --build-constraints $(BOOTSTRAP) $(LOCK) \
 	    --compile-bytecode $$([ -t 2 ] || echo --quiet)
 	@$(PY) -c "import os, sysconfig; open(sysconfig.get_path('purelib') + '/reelflow.pth', 'w').write(os.getcwd() + '\n')"
+	@touch $@
+
+# What the benchmarks compare with (Ray, Daft, ...), beside the locked packages and fitting them.
+$(BENCH_STAMP): $(STAMP)
+	@echo "Installing $(BENCH) into $(VENV): what the benchmarks compare with"
+	@$(VENV)/bin/uv pip install --python $(PY) --require-hashes -r $(BENCH) $$([ -t 2 ] || echo --quiet)
 	@touch $@

@@ -1,254 +1,101 @@
-"""The whole pipeline against a plain script that does the same with the same models, one clip and one frame at a time.
+"""The whole pipeline on ten minutes of media, against the bare engines, a plain script and the sequential eight stages.
 
-Two sources: a video (objects at 1 frame/s) and a recording with speech. Each side runs cold (a fresh process, its
-imports and start-up included) and warm (everything loaded). The script decodes every frame and calls `YOLO.predict` and
-`whisper.transcribe` as their READMEs show. Both sides must have found the same before a time is printed.
+One 1280x720 H.264 video with speech throughout (real videos and the bundled sample's sentences, repeated), YOLO11n,
+and the bundled Whisper with added layers that change nothing, so that its answers are right and its cost is that of
+Whisper tiny. Each side runs in a process of its own, with its models loaded and used once before its time starts, on
+all cores:
+
+- engines: Reelflow's functions with its batches in one process per core, without Prefect, Dask or store. No frame,
+  clip, table or report is written: what `reelflow` takes longer is orchestration, storage and publishing.
+- reelflow: one `analyze-media` run on a warm engine, clips off, as in script and engines. With clips: all stages.
+- script: every frame decoded, one frame and one stretch of speech at a time, as the libraries' READMEs show.
+- eight stages: the sequential pipeline that came before, each stage finished and stored before the next starts, one
+  clip and one frame at a time, every frame an object of its own.
+
+All must have found the same before a time is printed: every word, and boxes per class within 2 or 5% (stored frames
+are JPEG). The eight stages may differ in one word of twenty and in 15% of a class, for they hear sound that was
+compressed twice and see JPEG files with halved colour; they run on shorter media, because of the time that they take.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import subprocess
 import sys
 import tempfile
-import time
-from collections import Counter
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
 
-COUNT_TOLERANCE = 0.05
-"""Largest difference in boxes per class, as a share: the script's frames never went through JPEG."""
+from benchmarks import _media, _sides
+from benchmarks._results import Plot, Row, Table, median, parser, publish
+from benchmarks._sides import Found, Job
+
+SIDES = {"whole": ("reelflow", "engine_loop", "plain_script"), "stages": ("reelflow_clips", "eight_stages")}
+COUNT_TOLERANCE = {"eight_stages": 0.15}
+"""Its frames are JPEG files with halved colour."""
+WORD_TOLERANCE = {"eight_stages": 0.05}
+"""It hears sound that was compressed twice."""
 
 
 def main(argv: Sequence[str]) -> None:
-    """Runs both sides and prints a Markdown table (or JSON lines)."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks pipeline", description=__doc__)
-    parser.add_argument("--video", help="a video with objects; default: the 139 s one of REELFLOW_TEST_MEDIA")
-    parser.add_argument("--speech", help="a recording with speech; default: the bundled sample")
-    parser.add_argument("--repeat", type=int, default=3, help="runs of each side; the median counts")
-    parser.add_argument("--json", action="store_true", help="JSON lines instead of a table")
-    parser.add_argument("--script", nargs=2, metavar=("KIND", "SOURCE"), help=argparse.SUPPRESS)
-    arguments = parser.parse_args(argv)
-    if arguments.script:
-        print(json.dumps(SCRIPTS[arguments.script[0]](arguments.script[1])))
-        return
-    from tasks.core.models import bundled
-
-    media = Path(os.environ.get("REELFLOW_TEST_MEDIA", "."))
-    video = arguments.video or str(media / "video" / "one-by-one-person-detection.mp4")
-    speech = arguments.speech or str(bundled.SAMPLE_CLIP)
-    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    from flows.run import engine
-
-    cold = [run_cold("video", video, arguments.repeat), run_cold("speech", speech, arguments.repeat)]
-    with engine():
-        rows = [row for run in cold for row in (run, run_warm(run, arguments.repeat))]
-    if arguments.json:
-        for row in rows:
-            print(json.dumps(row))
-        return
-    print("| source | start | script s | pipeline s | script / pipeline | both found |")
-    print("|---|---|---|---|---|---|")
-    for row in rows:
-        print(
-            f"| {Path(row['source']).name} | {row['start']} | {row['script_s']:.2f} | {row['pipeline_s']:.2f} "
-            f"| {row['script_s'] / row['pipeline_s']:.2f} | {row['found']} |"
-        )
-    for row in rows:
-        if "stages" in row:
-            stages = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in row["stages"].items())
-            print(f"\n{Path(row['source']).name}, {row['start']}: {stages}")
+    """Runs the sides in turn, checks that they agree, and prints times and ratios."""
+    options = parser("pipeline", __doc__)
+    options.add_argument("--minutes", type=float, default=10.0, help="length of the media for engines and script")
+    options.add_argument("--stages-minutes", type=float, default=3.0, help="length for the eight stages")
+    options.add_argument("--repeat", type=int, default=1, help="rounds over all sides; medians count")
+    arguments = options.parse_args(argv)
+    yolo, whisper = _media.yolo_weights(), _media.deep_whisper()
+    made = []
+    for group, minutes in (("whole", arguments.minutes), ("stages", arguments.stages_minutes)):
+        source = str(_media.long_video(minutes))
+        found: dict[str, list[Found]] = {name: [] for name in SIDES[group]}
+        for _ in range(arguments.repeat):
+            for name, runs in found.items():
+                with tempfile.TemporaryDirectory() as folder:
+                    runs.append(_sides.run(name, Job([source], str(yolo), str(whisper), folder)))
+                print(f"{name}, {minutes:g} minutes: {runs[-1].seconds:.1f} s", file=sys.stderr, flush=True)
+                check_same(name, runs[-1], found[SIDES[group][0]][0])
+        made += tables(found, minutes)
+    publish(arguments, "pipeline", __doc__, made, weights=[yolo, whisper])
 
 
-OPTIONS = {
-    "video": ["transcript.enabled=false", "detections.confidence=0.35", "detections.weights=auto"],
-    "speech": ["transcript.model=bundled", "detections.enabled=false", "clips.enabled=false"],
-}
+def check_same(name: str, found: Found, other: Found) -> None:
+    """Raises AssertionError where two sides found different things."""
+    apart = word_distance(found.words, other.words)
+    most = WORD_TOLERANCE.get(name, 0.0) * len(other.words)
+    assert apart <= most, f"{name}: {apart} of {len(other.words)} words differ: {' '.join(found.words)[:500]}"
+    for label in found.classes.keys() | other.classes.keys():
+        one, two = found.classes.get(label, 0), other.classes.get(label, 0)
+        most = max(2, COUNT_TOLERANCE.get(name, 0.05) * max(one, two))
+        assert abs(one - two) <= most, f"{name}: {label} {one}, others {two}"
 
 
-def run_cold(kind: str, source: str, repeat: int) -> dict[str, Any]:
-    """Both sides in fresh processes. Raises AssertionError when they disagree."""
-    script_s: list[float] = []
-    inside_s: list[float] = []
-    pipeline_s: list[float] = []
-    script: dict[str, Any] = {}
-    for _ in range(repeat):
-        script, seconds = _cold_script(kind, source)
-        script_s.append(seconds)
-        inside_s.append(script["seconds"])
-        found, seconds = _cold_pipeline(kind, source)
-        pipeline_s.append(seconds)
-        _check(kind, script["found"], found)
-    return {
-        "kind": kind,
-        "source": source,
-        "start": "cold",
-        "script_s": _median(script_s),
-        "pipeline_s": _median(pipeline_s),
-        "found": _summary(kind, script["found"]),
-        "script_found": script["found"],
-        "script_inside_s": _median(inside_s),
-    }
+def word_distance(one: Sequence[str], other: Sequence[str]) -> int:
+    """Fewest words to add, drop or change that make one text the other (Levenshtein)."""
+    row = list(range(len(other) + 1))
+    for number, word in enumerate(one, 1):
+        before, row[0] = row[0], number
+        for place, against in enumerate(other, 1):
+            before, row[place] = row[place], min(row[place] + 1, row[place - 1] + 1, before + (word != against))
+    return row[-1]
 
 
-def run_warm(cold: dict[str, Any], repeat: int) -> dict[str, Any]:
-    """The script without its imports and model loading, against flow runs in a warm process and cluster."""
-    times, stages, found = _warm_pipeline(cold["kind"], cold["source"], repeat)
-    _check(cold["kind"], cold["script_found"], found)
-    return cold | {
-        "start": "warm",
-        "script_s": cold["script_inside_s"],
-        "pipeline_s": _median(times),
-        "stages": stages,
-    }
-
-
-def script_video(source: str) -> dict[str, Any]:
-    """Every frame decoded, one a second detected, one at a time."""
-    import cv2
-    from ultralytics import YOLO
-
-    from tasks.core.models import weights
-
-    models_dir = Path(os.environ["REELFLOW_MODELS_DIR"])
-    model: Any = YOLO(weights.resolve_yolo("auto", models_dir).path)
-    model.predict([_blank()], verbose=False)
-    started = time.perf_counter()
-    capture = cv2.VideoCapture(source)
-    fps = capture.get(cv2.CAP_PROP_FPS)
-    counts: Counter[str] = Counter()
-    number, wanted = 0, 0
-    while True:
-        read, frame = capture.read()
-        if not read:
-            break
-        if number >= round(wanted * fps):
-            boxes = model.predict(frame, conf=0.35, verbose=False)[0].boxes
-            counts.update(model.names[int(c)] for c in boxes.cls)
-            wanted += 1
-        number += 1
-    return {"found": dict(counts), "seconds": time.perf_counter() - started}
-
-
-def script_speech(source: str) -> dict[str, Any]:
-    """Speech found, then each stretch of it transcribed by itself."""
-    import numpy as np
-    import torch
-    import whisper
-    from imageio_ffmpeg import get_ffmpeg_exe
-    from whisper.model import ModelDimensions, Whisper
-
-    from tasks.core.models import bundled, weights
-    from tasks.core.options import SegmentOptions
-    from tasks.core.segments import segment_speech
-
-    checkpoint = bundled.expand_checkpoint(torch.load(weights.resolve_whisper("bundled", None).path, weights_only=True))
-    model = Whisper(ModelDimensions(**checkpoint["dims"]))
-    model.load_state_dict(checkpoint["model_state_dict"])
-    model.eval()
-    whisper.transcribe(model, np.zeros(16000, np.float32), fp16=False)
-    started = time.perf_counter()
-    command = [
-        get_ffmpeg_exe(),
-        "-nostdin",
-        "-loglevel",
-        "error",
-        "-i",
-        source,
-        "-ac",
-        "1",
-        "-ar",
-        "16000",
-        "-f",
-        "s16le",
-        "-",
+def tables(found: Mapping[str, Sequence[Found]], minutes: float) -> list[Table]:
+    """Times as multiples of the first side's, and where each side's time goes."""
+    seconds = {name: median(run.seconds for run in runs) for name, runs in found.items()}
+    ours = next(iter(seconds.values()))
+    rows: list[Row] = [
+        {
+            "side": name,
+            "wall s": taken,
+            "times ours": taken / ours,
+            "times real time": 60 * minutes / taken,
+            "words": len(found[name][0].words),
+            "boxes": sum(found[name][0].classes.values()),
+        }
+        for name, taken in seconds.items()
     ]
-    raw = subprocess.run(command, capture_output=True, check=True).stdout
-    samples = np.frombuffer(raw, np.int16).astype(np.float32) / 32768.0
-    said = []
-    for interval in segment_speech(samples, SegmentOptions()):
-        clip = samples[int(interval.start * 16000) : int(interval.end * 16000)]
-        said.append(whisper.transcribe(model, clip, fp16=False, condition_on_previous_text=False)["text"].strip())
-    return {"found": " ".join(said), "seconds": time.perf_counter() - started}
-
-
-SCRIPTS = {"video": script_video, "speech": script_speech}
-
-
-def _cold_script(kind: str, source: str) -> tuple[dict[str, Any], float]:
-    started = time.perf_counter()
-    command = [sys.executable, "-m", "benchmarks", "pipeline", "--script", kind, source]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return json.loads(done.stdout.strip().splitlines()[-1]), time.perf_counter() - started
-
-
-def _cold_pipeline(kind: str, source: str) -> tuple[Any, float]:
-    with tempfile.TemporaryDirectory() as store:
-        command = [sys.executable, "-m", "flows", "analyze", source, "--store", store, "--json"]
-        command += [word for option in OPTIONS[kind] for word in ("--set", option)]
-        started = time.perf_counter()
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        seconds = time.perf_counter() - started
-        return _found(kind, store, json.loads(done.stdout)["media_id"]), seconds
-
-
-def _warm_pipeline(kind: str, source: str, repeat: int) -> tuple[list[float], dict[str, float], Any]:
-    from flows.analyze_media import analyze_media
-    from tasks.core.options import parse_options
-
-    options = parse_options(OPTIONS[kind])
-    times: list[float] = []
-    store, media_id = "", ""
-    with tempfile.TemporaryDirectory() as folder:
-        for number in range(repeat + 1):
-            store = f"{folder}/{number}"
-            started = time.perf_counter()
-            state: Any = analyze_media(source=source, store=store, options=options, return_state=True)
-            times.append(time.perf_counter() - started)
-            media_id = state.result(_sync=True)["media_id"]
-        result = _result(store, media_id)
-        return times[1:], {name: timing.wall_s for name, timing in result.timing.items()}, _found(kind, store, media_id)
-
-
-def _result(store: str, media_id: str) -> Any:
-    from tasks.results import read_result
-    from tasks.store import open_store
-
-    found = read_result(open_store(store), media_id)
-    assert found is not None, f"no result of {media_id} in {store}"
-    return found[0]
-
-
-def _found(kind: str, store: str, media_id: str) -> Any:
-    result = _result(store, media_id)
-    return dict(result.detections.classes) if kind == "video" else result.transcript.text
-
-
-def _check(kind: str, script: Any, pipeline: Any) -> None:
-    if kind == "speech":
-        assert _words(script) == _words(pipeline), f"different text:\n  script   {script}\n  pipeline {pipeline}"
-        return
-    for name in script.keys() | pipeline.keys():
-        one, other = script.get(name, 0), pipeline.get(name, 0)
-        assert abs(one - other) <= max(2, COUNT_TOLERANCE * max(one, other)), f"{name}: script {one}, pipeline {other}"
-
-
-def _words(text: str) -> list[str]:
-    return "".join(c.lower() if c.isalnum() else " " for c in text).split()
-
-
-def _summary(kind: str, found: Any) -> str:
-    return f"{len(found.split())} words" if kind == "speech" else ", ".join(f"{n} {c}" for n, c in found.items())
-
-
-def _median(values: list[float]) -> float:
-    return sorted(values)[len(values) // 2]
-
-
-def _blank() -> Any:
-    import numpy as np
-
-    return np.zeros((432, 768, 3), np.uint8)
+    parts = [{"side": name} | dict(runs[0].parts) for name, runs in found.items() if runs[0].parts]
+    return [
+        Table(f"{minutes:g} minutes of media", rows, "", [Plot("side", ["wall s"], "bar", label="wall seconds")]),
+        Table(
+            f"Seconds by stage, {minutes:g} minutes", parts, "Of Reelflow's workers together: they work side by side."
+        ),
+    ]

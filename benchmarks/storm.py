@@ -11,6 +11,7 @@ import argparse
 import hashlib
 import json
 import random
+import sys
 import tempfile
 import threading
 import time
@@ -22,6 +23,7 @@ from typing import Any
 import httpx
 
 from benchmarks._corpus import make_corpus
+from benchmarks._results import Table, parser, publish
 from benchmarks._stack import BUCKET, Stack
 from tasks.store import Store
 
@@ -31,17 +33,20 @@ MOST_STARTS = 6
 
 
 def main(argv: Sequence[str]) -> None:
-    """Runs the calm and the rough backfill, compares the stores, and prints what happened as JSON lines."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks storm", description=__doc__)
-    parser.add_argument("--objects", type=int, default=300, help="objects in the bucket")
-    parser.add_argument("--rate", type=float, default=0.1, help="share of S3 requests that fail")
-    parser.add_argument("--stall", type=float, default=5.0, help="seconds that a stalled request takes")
-    parser.add_argument("--kill-every", type=float, default=20.0, help="seconds between two killed workers, on average")
-    parser.add_argument("--seed", type=int, default=1)
-    arguments = parser.parse_args(argv)
+    """Runs the calm and the rough backfill, compares the stores, and prints what happened."""
+    options = parser("storm", __doc__)
+    options.add_argument("--objects", type=int, default=300, help="objects in the bucket")
+    options.add_argument("--rate", type=float, default=0.1, help="share of S3 requests that fail")
+    options.add_argument("--stall", type=float, default=5.0, help="seconds that a stalled request takes")
+    options.add_argument("--kill-every", type=float, default=20.0, help="mean seconds between two killed workers")
+    options.add_argument("--seed", type=int, default=1)
+    arguments = options.parse_args(argv)
+    rows = []
     with tempfile.TemporaryDirectory() as folder, Stack(Path(folder)) as stack:
         for row in run(stack, arguments):
-            print(json.dumps(row), flush=True)
+            print(json.dumps(row), file=sys.stderr, flush=True)
+            rows.append({name: json.dumps(value) if isinstance(value, dict) else value for name, value in row.items()})
+    publish(arguments, "storm", __doc__, [Table(f"{arguments.objects} objects", rows)])
 
 
 def run(stack: Stack, arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:

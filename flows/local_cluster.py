@@ -25,6 +25,9 @@ in a row is to blame itself."""
 RESTART_TIMEOUT = "10 minutes"
 """Dask's 15 s would give a worker up that is still importing torch after its restart on a busy machine."""
 
+LOG_LENGTH = 1000
+"""Transitions of tasks that the scheduler remembers (Dask: 10,000, tens of MB after a few hundred media)."""
+
 IDLE_S = 30
 """How long a worker beyond REELFLOW_WORKERS_MIN has nothing to do before it ends, in seconds."""
 
@@ -73,6 +76,7 @@ def _start() -> Any:
         {
             "distributed.nanny.pre-spawn-environ": before_import,
             "distributed.admin.tick.limit": "60s",
+            "distributed.admin.log-length": LOG_LENGTH,
             "distributed.scheduler.allowed-failures": ALLOWED_FAILURES,
             "distributed.deploy.lost-worker-timeout": RESTART_TIMEOUT,
         }

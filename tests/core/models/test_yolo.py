@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import pytest
 
 from tasks.core.errors import BadModel, OptionError
 from tasks.core.frames import plan_batches, sample_frames
-from tasks.core.models import yolo, yolo_openvino
+from tasks.core.models import bundled, yolo, yolo_openvino
 from tasks.core.options import AudioOptions, DetectionOptions, FrameOptions, LimitOptions
 from tasks.core.probe import probe
 from tasks.core.schema import Box
@@ -186,6 +187,27 @@ def test_weights_that_are_damaged_or_no_detector_are_refused(tmp_path: Path) -> 
     for path in (text, archive, tensors, empty):
         with pytest.raises(BadModel, match=path.name):
             yolo.load(path, "cpu", "auto", "torch", 640, tmp_path)
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) == 1, reason="one core: there is none to be pinned to")
+def test_openvino_leaves_its_threads_to_the_kernel(tmp_path: Path) -> None:
+    """Pinned, the threads of all workers of a host would share the first core."""
+    pytest.importorskip("openvino")
+    model = yolo.load(bundled.SHAPES_WEIGHTS, "cpu", "auto", "openvino", 640, tmp_path)
+    seen: set[frozenset[int]] = set()
+    ended = threading.Event()
+
+    def watch(thread: int) -> None:
+        while not ended.is_set():
+            seen.add(frozenset(os.sched_getaffinity(thread)))
+
+    watcher = threading.Thread(target=watch, args=(threading.get_native_id(),))
+    watcher.start()
+    for _ in range(20):
+        model.infer(np.zeros((1, 640, 640, 3), np.uint8))
+    ended.set()
+    watcher.join()
+    assert seen == {frozenset(os.sched_getaffinity(0))}
 
 
 @pytest.mark.parametrize("backend", ["torch", "openvino"])
