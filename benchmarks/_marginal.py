@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -31,6 +32,7 @@ def throughput(
                 with tempfile.TemporaryDirectory() as folder:
                     found = _sides.run(name, job(folder, long))
                 taken.setdefault((name, long), []).append(found.seconds)
+                print(f"{name}, {items[long]} items: {found.seconds:.1f} s", file=sys.stderr, flush=True)
                 if long:
                     first = first or found
                     check(name, found, first)
