@@ -8,6 +8,7 @@ to 640x640, and without the crops of the objects, so that all sides find the sam
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 from benchmarks._sides import CONFIDENCE, Found, Job, main
@@ -54,7 +55,7 @@ def ray_video(job: Job) -> Found:
     )
     found.write_parquet(job.folder)
     seconds = time.perf_counter() - started
-    labels = pandas.read_parquet(job.folder)["labels"]
+    labels = [row for file in Path(job.folder).rglob("*.parquet") for row in pandas.read_parquet(file)["labels"]]
     ray.shutdown()
     return Found(seconds, dict(Counter(label for row in labels for label in row)))
 
