@@ -53,6 +53,7 @@ def eight_stages(job: Job) -> Found:
         (folder / "said" / f"{clip.stem}.txt").write_text(text)
     parts.end("transcribe")
 
+    full_colour = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]  # as ours: equal boxes
     capture = cv2.VideoCapture(source)
     fps = capture.get(cv2.CAP_PROP_FPS)
     number = wanted = 0
@@ -61,7 +62,7 @@ def eight_stages(job: Job) -> Found:
         if not read:
             break
         if number >= round(wanted * fps):
-            cv2.imwrite(str(folder / "frames" / f"{wanted:06d}.jpg"), frame)
+            cv2.imwrite(str(folder / "frames" / f"{wanted:06d}.jpg"), frame, full_colour)
             wanted += 1
         number += 1
     parts.end("sample")
