@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,10 +23,13 @@ from benchmarks._results import Plot, Table, parser, publish
 IN_THE_FLOW = ("fetch", "probe")
 """Stages that run in the flow's process."""
 
+WARM = 20
+"""Objects before the first that are counted: each worker must have done each stage."""
+
 OPTIONS = ["transcript.enabled=false", "detections.weights=bundled", "detections.image_size=320"]
 
 
-NOTE = "`flow MB grown`: resident memory of the flow's process, scheduler included, after the run less before it."
+NOTE = "`flow MB grown`: resident memory of the flow's process, scheduler included, in each half of the run's time."
 
 
 def main(argv: Sequence[str]) -> None:
@@ -39,11 +43,15 @@ def main(argv: Sequence[str]) -> None:
 
     rows = []
     with tempfile.TemporaryDirectory() as folder, engine():
-        measure(Path(folder) / "warm", 4, arguments.in_flight)
+        measure(Path(folder) / "warm", WARM, arguments.in_flight)
         for count in arguments.objects:
             rows.append(measure(Path(folder) / str(count), count, arguments.in_flight))
             print(f"{count} objects: {rows[-1]['wall s']} s", file=sys.stderr, flush=True)
-    plots = [Plot("objects", ["overhead s/object"], log_x=True), Plot("objects", ["flow MB grown"], log_x=True)]
+    memory = ["flow MB grown, first half", "second half"]
+    plots = [Plot("objects", ["overhead s/object"], log_x=True), Plot("objects", memory, log_x=True)]
+        Plot("objects", ["overhead s/object"], log_x=True),
+        Plot("objects", ["flow MB grown, first half", "second half"], log_x=True),
+    ]
     publish(arguments, "backfill", __doc__, [Table("Tiny objects", rows, NOTE, plots)])
 
 
@@ -60,11 +68,12 @@ def measure(folder: Path, count: int, in_flight: int | None) -> dict[str, Any]:
     for number in range(count):
         (source / f"{number:05d}.mp4").write_bytes(tiny(number))
     root = str(folder / "store")
-    before, cpu = _memory(), processor_seconds()
+    cpu = processor_seconds()
     started = time.perf_counter()
-    state: Any = backfill_prefix(
-        prefix=str(source), store=root, options=parse_options(OPTIONS), in_flight=in_flight, return_state=True
-    )
+    with _Memory() as memory:
+        state: Any = backfill_prefix(
+            prefix=str(source), store=root, options=parse_options(OPTIONS), in_flight=in_flight, return_state=True
+        )
     wall_s = time.perf_counter() - started
     spent = {name: seconds - cpu.get(name, 0.0) for name, seconds in processor_seconds().items()}
     report = state.result(_sync=True)
@@ -87,12 +96,34 @@ def measure(folder: Path, count: int, in_flight: int | None) -> dict[str, Any]:
         "workers' stages, CPU s/object": round(stages_s / count, 3),
         "overhead s/object": round((wall_s - stages_s / cores) / count, 3),
         **{f"{name} CPU s/object": round(seconds / count, 3) for name, seconds in spent.items()},
-        "flow MB grown": round(_memory() - before, 1),
+        "flow MB grown, first half": round(memory.first_half, 1),
+        "second half": round(memory.second_half, 1),
     }
 
 
-def _memory() -> float:
-    """Resident memory of this process (flow and scheduler), MB."""
+class _Memory:
+    """Resident memory of this process (flow and scheduler), sampled during a block, MB."""
+
+    def __enter__(self) -> _Memory:
+        self._samples = [_resident()]
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._ended.set()
+        self._thread.join()
+        self._samples.append(_resident())
+        middle = self._samples[len(self._samples) // 2]
+        self.first_half, self.second_half = middle - self._samples[0], self._samples[-1] - middle
+
+    def _watch(self) -> None:
+        while not self._ended.wait(0.2):
+            self._samples.append(_resident())
+
+
+def _resident() -> float:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
