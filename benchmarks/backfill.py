@@ -49,9 +49,6 @@ def main(argv: Sequence[str]) -> None:
             print(f"{count} objects: {rows[-1]['wall s']} s", file=sys.stderr, flush=True)
     memory = ["flow MB grown, first half", "second half"]
     plots = [Plot("objects", ["overhead s/object"], log_x=True), Plot("objects", memory, log_x=True)]
-        Plot("objects", ["overhead s/object"], log_x=True),
-        Plot("objects", ["flow MB grown, first half", "second half"], log_x=True),
-    ]
     publish(arguments, "backfill", __doc__, [Table("Tiny objects", rows, NOTE, plots)])
 
 
