@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from benchmarks._latency import SHARES, VCPU_HOUR_USD, Level, failures, growth, p95, stages, summary
 from benchmarks._results import Plot, Row, Table, median
+
+EARLIER_NOTE = (
+    "Theirs as they published it, for media, models and hardware of their own; ours with small models on the cores "
+    "that are named above. It places the figures, it does not compare the systems."
+)
 
 
 def tables(levels: Sequence[Level]) -> list[Table]:
@@ -24,7 +29,34 @@ def tables(levels: Sequence[Level]) -> list[Table]:
     if lost:
         made.append(Table("Requests that did not succeed", lost))
     made += [_stage_table(levels), _cpu_table(levels)]
+    if compared := list(_compared(levels)):
+        made.append(Table("Beside an earlier system", compared, EARLIER_NOTE))
     return made
+
+
+def _compared(levels: Sequence[Level]) -> Iterator[Row]:
+    """What an earlier system published, where there is a level to compare."""
+    for level in levels:
+        warm = level.target == "served"
+        found = summary(level)
+        if level.pattern == "closed" and level.concurrency == 1 and warm:
+            yield _row("one warm request, median s", "8.8", found["latency median s"], level)
+        if level.pattern == "closed" and level.concurrency == 1 and level.regime == "cold":
+            yield _row("cold start: the first request, s", "15 to 20", level.requests[0].latency_s, level)
+        if level.pattern == "steady" and level.rate == 1.0:
+            yield _row("success at 1 request/s, %", "1.7", found["success %"], level)
+        if level.pattern == "closed" and level.concurrency == 64 and warm:
+            yield _row("requests/s at 64 users", "67.6 on many GPUs", found["done/s"], level)
+            yield _row("median at 64 users, s", "0.97 on many GPUs", found["latency median s"], level)
+
+
+def _row(figure: str, theirs: str, ours: float | int | str | None, level: Level) -> Row:
+    return {
+        "figure": figure,
+        "theirs": theirs,
+        "ours": ours,
+        "ours is": f"{level.label}, {level.target}, {level.regime}",
+    }
 
 
 def _latency_table(levels: Sequence[Level], title: str) -> Table:

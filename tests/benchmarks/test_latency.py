@@ -130,6 +130,7 @@ def test_tables_are_made_for_each_pattern_and_target() -> None:
         "Latency: steady, served (warm)",
         "Time by stage",
         "CPU seconds per request, by part",
+        "Beside an earlier system",
     ]
 
 
