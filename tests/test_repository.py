@@ -72,7 +72,7 @@ def compared_with() -> set[str]:
 
 def test_every_import_is_a_declared_dependency() -> None:
     known = {canonicalize_name(requirement.name) for requirement in declared()}
-    owners = packages_distributions()
+    owners = dict(packages_distributions())
     for name in compared_with():
         owners.setdefault(name.replace("-", "_"), [name])
     undeclared = {
