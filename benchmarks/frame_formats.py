@@ -1,17 +1,15 @@
 """Formats for stored frames: bytes, write and read time for each, and what each does to YOLO's boxes.
 
 Frames are sampled at 1 frame/s from a real video (REELFLOW_TEST_MEDIA) or a generated one, at 640x360 and 1280x720.
-Every format is read back and its pictures compared before its times count; times are CPU milliseconds for one frame on
-one thread, the least of the repeats.  With weights (REELFLOW_MODELS_DIR) boxes found on the stored frames are matched
-to those found on the raw ones: mean IoU of the matched, and the share that one side alone found.
+Every format is read back and its pictures compared before its times count; times are CPU milliseconds for one frame
+on one thread, the least of the repeats. With weights (REELFLOW_MODELS_DIR) boxes found on the stored frames are
+matched to those found on the raw ones: mean IoU of the matched, and the share that one side alone found.
 """
 
 from __future__ import annotations
 
-import argparse
 import functools
 import io
-import json
 import os
 import tempfile
 import time
@@ -22,6 +20,9 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks._results import Plot, Row, Table, parser, publish
+
+NAME = "frame_formats"
 SIZES = ((640, 360), (1280, 720))
 MATCH_IOU = 0.5
 WORST_PSNR_DB = 25.0
@@ -40,37 +41,44 @@ class Format:
 
 
 def main(argv: Sequence[str]) -> None:
-    """Prints one table (or, with --json, one line) per frame size and format."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks frame_formats", description=__doc__)
-    parser.add_argument("--video", help="a video; default: one of REELFLOW_TEST_MEDIA, else a generated one")
-    parser.add_argument("--frames", type=int, default=16, help="frames in the batch")
-    parser.add_argument("--repeat", type=int, default=3, help="the least time of this many counts")
-    parser.add_argument("--json", action="store_true", help="JSON lines instead of a table")
-    arguments = parser.parse_args(argv)
+    """Measures every format at every size."""
+    options = parser(NAME, __doc__)
+    options.add_argument("--video", help="a video; default: one of REELFLOW_TEST_MEDIA, else a generated one")
+    options.add_argument("--frames", type=int, default=16, help="frames in the batch")
+    options.add_argument("--repeat", type=int, default=3, help="the least time of this many counts")
+    arguments = options.parse_args(argv)
     import cv2
 
     cv2.setNumThreads(1)
+    weights = _weights()
     with tempfile.TemporaryDirectory() as folder:
         source = Path(arguments.video) if arguments.video else _default_video(Path(folder))
-        rows = [
-            row
+        tables = [
+            _table(
+                source, size, _measure(_frames(source, size, arguments.frames), weights, Path(folder), arguments.repeat)
+            )
             for size in SIZES
-            for row in _measure(_frames(source, size, arguments.frames), Path(folder), arguments.repeat)
         ]
-    if arguments.json:
-        for row in rows:
-            print(json.dumps(row))
-        return
-    columns = list(rows[0])
-    print("| " + " | ".join(columns) + " |\n|" + "---|" * len(columns))
-    for row in rows:
-        print("| " + " | ".join("" if value is None else str(value) for value in row.values()) + " |")
+    publish(
+        arguments,
+        NAME,
+        __doc__,
+        tables,
+        weights=[weights] if weights else [],
+        packages=("opencv-python-headless", "pillow", "pyarrow"),
+    )
 
 
-def _measure(images: Images, folder: Path, repeat: int) -> list[dict[str, Any]]:
-    detect = _detector()
+def _table(source: Path, size: tuple[int, int], rows: list[Row]) -> Table:
+    note = "" if rows[0]["box IoU"] is not None else "No YOLO weights were found, so that boxes are not compared."
+    plot = Plot("format", ("write ms", "read ms"), "bar", log_y=True, label="CPU ms per frame")
+    return Table(f"{source.name} at {size[0]}x{size[1]}", rows, note, [plot])
+
+
+def _measure(images: Images, weights: Path | None, folder: Path, repeat: int) -> list[Row]:
+    detect = _detector(weights) if weights else None
     truth = detect(images) if detect else None
-    rows = []
+    rows: list[Row] = []
     path = folder / "batch"
     for way in _formats():
         write_ms = _least_ms(functools.partial(way.write, images, path), repeat) / len(images)
@@ -78,17 +86,15 @@ def _measure(images: Images, folder: Path, repeat: int) -> list[dict[str, Any]]:
         read_ms = _least_ms(functools.partial(way.read, path), repeat) / len(images)
         restored = way.read(path)
         quality = _psnr(images, restored)
-        if quality < WORST_PSNR_DB:
-            raise SystemExit(f"{way.name}: frames come back at {quality:.1f} dB; it is broken")
+        assert quality >= WORST_PSNR_DB, f"{way.name}: frames come back at {quality:.1f} dB; it is broken"
         overlap, unmatched = _agreement(truth, detect(restored)) if detect and truth is not None else (None, None)
         rows.append(
             {
-                "size": f"{images[0].shape[1]}x{images[0].shape[0]}",
                 "format": way.name,
-                "kB/frame": round(size / len(images) / 1000, 1),
-                "write ms": round(write_ms, 2),
-                "read ms": round(read_ms, 2),
-                "PSNR dB": "lossless" if quality == np.inf else round(quality, 1),
+                "kB/frame": size / len(images) / 1000,
+                "write ms": write_ms,
+                "read ms": read_ms,
+                "PSNR dB": "lossless" if quality == np.inf else quality,
                 "box IoU": overlap,
                 "unmatched boxes": unmatched,
             }
@@ -221,21 +227,27 @@ def _psnr(before: Images, after: Images) -> float:
     return float(10 * np.log10(255**2 / error)) if error else float("inf")
 
 
-def _detector() -> Callable[[Images], list[Any]] | None:
-    """Boxes of each image from the models folder's YOLO; None without one."""
+def _weights() -> Path | None:
+    """The models folder's YOLO; None without one."""
     from tasks.core.errors import ModelNotFound
-    from tasks.core.models import weights, yolo
-    from tasks.core.options import DetectionOptions
+    from tasks.core.models.weights import resolve_yolo
 
     folder = os.environ.get("REELFLOW_MODELS_DIR")
     try:
-        file = weights.resolve_yolo("auto", Path(folder) if folder else None, gpu=False)
+        return resolve_yolo("auto", Path(folder) if folder else None, gpu=False).path
     except ModelNotFound:
         return None
+
+
+def _detector(weights: Path) -> Callable[[Images], list[Any]]:
+    """Boxes of each image."""
     import torch
 
+    from tasks.core.models import yolo
+    from tasks.core.options import DetectionOptions
+
     torch.set_num_threads(1)
-    model = yolo.load(file.path, "cpu", "float32", "torch")
+    model = yolo.load(weights, "cpu", "float32", "torch")
     options = DetectionOptions(confidence=0.35)
     return lambda images: yolo.detect(model, images, (images[0].shape[1], images[0].shape[0]), options)
 
@@ -254,7 +266,7 @@ def _agreement(truth: list[Any], found: list[Any]) -> tuple[float, str]:
             if overlap >= MATCH_IOU:
                 overlaps.append(overlap)
                 del free[place]
-    return round(float(np.mean(overlaps)), 4) if overlaps else 0.0, f"{total - 2 * len(overlaps)} / {total}"
+    return float(np.mean(overlaps)) if overlaps else 0.0, f"{total - 2 * len(overlaps)} / {total}"
 
 
 def _iou(a: Any, b: Any) -> float:
