@@ -66,23 +66,35 @@ def _source(kind: str) -> tuple[Path, float]:
     return bundled.SAMPLE_CLIP, 25.0
 
 
-def calibrate(folder: Path, threads: int) -> tuple[Costs, float]:
-    """Costs of one worker process with so many threads, and the seconds that it takes to start one.
+def calibrate(folder: Path, threads: Sequence[int]) -> tuple[list[Costs], float]:
+    """Costs of one worker process by its threads, and the seconds that it takes to start one.
 
-    Media are analysed one at a time, so that nothing waits for anything; tiny objects as a backfill does.
+    Media are analysed one at a time, so that nothing waits for anything; tiny objects as a backfill does, in the first
+    process only: what flows and server do for them does not depend on a worker's threads.
     """
     wanted = [(kind, seconds) for _ in range(COPIES) for kind in KINDS for seconds in LENGTHS_S]
     main = make_media(folder / "main", wanted, seed=1)
     asked = [Asked(name="main", folder=str(main), options=OPTIONS, in_flight=1)]
-    for name, (count, batch) in TINY.items():
-        sampling = (f"frames.fps={TINY_FPS}", f"frames.batch_size={batch}")
-        place = folder / name
-        place.mkdir()
-        for number in range(count):
-            (place / f"{number:04d} tiny 0.mp4").write_bytes(tiny(number))
-        asked.append(Asked(name=name, folder=str(place), options=[*OPTIONS, *sampling]))
-    found = measure(Spec(workers=1, threads=threads, warm=warming(folder), asked=asked), folder)
-    return costs_of(threads, found.answers), found.start_s
+    warm = warming(folder)
+    tiny_ones = [_tiny(folder / name, count, batch) for name, (count, batch) in TINY.items()]
+    found = [
+        measure(
+            Spec(workers=1, threads=count, warm=warm, asked=asked + (tiny_ones if count == threads[0] else [])), folder
+        )
+        for count in threads
+    ]
+    others = [answer for answer in found[0].answers if answer.name != "main"]
+    mains = [answer for answers in found for answer in answers.answers if answer.name == "main"]
+    costs = [costs_of(count, [answer, *others]) for count, answer in zip(threads, mains, strict=True)]
+    return costs, max(answers.start_s for answers in found)
+
+
+def _tiny(folder: Path, count: int, batch: int) -> Asked:
+    folder.mkdir()
+    for number in range(count):
+        (folder / f"{number:04d} tiny 0.mp4").write_bytes(tiny(number))
+    sampling = (f"frames.fps={TINY_FPS}", f"frames.batch_size={batch}")
+    return Asked(name=folder.name, folder=str(folder), options=[*OPTIONS, *sampling])
 
 
 def warming(folder: Path) -> Asked:

@@ -15,8 +15,11 @@ from unittest.mock import patch
 from benchmarks._stage_costs import Record, Sample
 from benchmarks.backfill import processor_seconds
 
-SETTLED_S = 20.0
+SETTLED_S = 8.0
 """Longest wait for the server to be through with what a backfill has told it."""
+
+IDLE_CPU_S = 0.05
+"""CPU seconds in half a second of a server that has nothing to do."""
 
 REQUESTS = ("read", "size", "write", "commit", "put", "local", "scan", "delete")
 """Methods of a store that are one request to a bucket, or nearly."""
@@ -203,7 +206,7 @@ def _settled_cpu() -> dict[str, float]:
     while True:
         time.sleep(0.5)
         now = processor_seconds()
-        if now["server"] - before["server"] < 0.03 or time.monotonic() > deadline:
+        if now["server"] - before["server"] < IDLE_CPU_S or time.monotonic() > deadline:
             return now
         before = now
 

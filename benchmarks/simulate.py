@@ -114,7 +114,7 @@ def _calibrated() -> StageCosts:
     cores = available_cores()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        measured = [_calibration.calibrate(folder / str(threads), threads) for threads in dict.fromkeys((1, cores))]
+        by_threads, start_s = _calibration.calibrate(folder, list(dict.fromkeys((1, cores))))
         media = _calibration.make_media(folder / "pairs", [("street", 4.0), ("talk", 4.0)], seed=3)
         street, talk = sorted(media.iterdir())
         slowdown = _stage_costs.check_slowdown(measure_slowdown(street, talk, cores))
@@ -126,9 +126,9 @@ def _calibrated() -> StageCosts:
         options=_calibration.OPTIONS,
         cores=cores,
         gpu=torch.cuda.is_available(),
-        start_s=max(start_s for _, start_s in measured),
+        start_s=start_s,
         slowdown=slowdown,
-        by_threads=[costs for costs, _ in measured],
+        by_threads=by_threads,
     )
 
 

@@ -1,7 +1,7 @@
 """Whisper windows per second by batch size: our batched decoding against whisper's own, one window at a time.
 
 Random weights of the published dimensions stand in for weights that can't be had here: the arithmetic is the same,
-the text means nothing. Every window is 30 s of noise and is given the same number of tokens (the end token is
+the text means nothing. Every window is 30 s of noises and is given the same number of tokens (the end token is
 suppressed), as many as half a minute of speech has. Ours is what the pipeline runs: `decoding.encode` and `BatchTask`
 on a model of `whisper.load`. The other side is `whisper.load_model` and its DecodingTask for one window after
 another, as `whisper.transcribe` does. Both decode greedily with timestamps, the spectrograms made beforehand, in
@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from benchmarks._results import Plot, Row, Table, median, parser, publish
 from benchmarks._turns import Side, Times, alternate
@@ -57,6 +58,9 @@ DIMENSIONS = {
     )
 }
 """As published with openai-whisper's checkpoints."""
+
+
+Audio = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -214,25 +218,42 @@ def decoding_options(tokens: int, fp16: bool, network: Any) -> Any:
 
 
 def spectrograms(count: int, n_mels: int) -> list[Any]:
-    """Log-mel (n_mels, 3000) of half a minute of noise each, no two alike."""
-    from whisper.audio import N_FRAMES, pad_or_trim
+    """Log-mel (n_mels, 3000) of half a minute of whistling and hissing each, no two alike."""
+    from whisper.audio import N_FRAMES, SAMPLE_RATE, pad_or_trim
 
     from tasks.core.models.decoding import window_mel
 
-    noise = np.random.default_rng(1)
-    windows = (noise.standard_normal(WINDOW_S * 16_000).astype(np.float32) * 0.1 for _ in range(count))
-    return [pad_or_trim(window_mel(window, n_mels), N_FRAMES) for window in windows]
+    choose, steps = np.random.default_rng(1), 10 * WINDOW_S
+
+    def window() -> Audio:
+        pitch = np.repeat(choose.uniform(100, 4000, steps), SAMPLE_RATE // 10)
+        loudness = np.repeat(10 ** choose.uniform(-5, 0, steps), SAMPLE_RATE // 10)
+        whistle = np.sin(2 * np.pi * np.cumsum(pitch) / SAMPLE_RATE)
+        sound: Audio = ((whistle + 0.1 * choose.standard_normal(whistle.size)) * loudness / 2).astype(np.float32)
+        return sound
+
+    return [pad_or_trim(window_mel(window(), n_mels), N_FRAMES) for _ in range(count)]
 
 
 def random_checkpoint(name: str, path: Path) -> Path:
-    """A checkpoint of these dimensions in openai-whisper's format, the same weights in every run."""
+    """A checkpoint of these dimensions in openai-whisper's format, the same weights in every run.
+
+    As initialised, attention would average over the whole window and all windows would get the same tokens; larger
+    queries let it choose places.
+    """
     import torch
     from whisper.model import ModelDimensions, Whisper
 
     torch.manual_seed(1)
     network = Whisper(ModelDimensions(**DIMENSIONS[name]))
     with torch.no_grad():
-        network.decoder.positional_embedding.normal_(0, 0.1)
-        network.decoder.token_embedding.weight.normal_(0, 0.1)
+        network.decoder.positional_embedding.normal_(0, 0.02)
+        network.decoder.token_embedding.weight.normal_(0, 0.02)
+        for block in network.encoder.blocks:
+            block.attn.query.weight.mul_(30)
+        for block in network.decoder.blocks:
+            block.cross_attn.query.weight.mul_(30)
+            block.cross_attn.value.weight.mul_(4)
+            block.cross_attn.out.weight.mul_(4)
     torch.save({"dims": DIMENSIONS[name], "model_state_dict": network.state_dict()}, path)
     return path

@@ -114,7 +114,7 @@ def test_frame_f1_against_annotation(engine: str, name: str, file_id: str, share
     audio = read_audio(folder / ("ami_dev00.wav" if name == "ami_dev" else f"{name}.wav"))
     speech = read_rttm(folder / f"{name}.rttm", file_id)
     found = segment_speech(audio, options(engine))
-    assert ratios(compare(found, speech, audio.size / SAMPLE_RATE))["f1"] > (0.97 if file_id == "sample" else 0.92)
+    assert ratios(compare(found, speech, audio.size / SAMPLE_RATE))["F1"] > (0.97 if file_id == "sample" else 0.92)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
