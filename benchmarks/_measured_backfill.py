@@ -13,13 +13,7 @@ from typing import Any
 from unittest.mock import patch
 
 from benchmarks._stage_costs import Record, Sample
-from benchmarks.backfill import processor_seconds
-
-SETTLED_S = 8.0
-"""Longest wait for the server to be through with what a backfill has told it."""
-
-IDLE_CPU_S = 0.05
-"""CPU seconds in half a second of a server that has nothing to do."""
+from benchmarks.backfill import settled_cpu
 
 REQUESTS = ("read", "size", "write", "commit", "put", "local", "scan", "delete")
 """Methods of a store that are one request to a bucket, or nearly."""
@@ -130,7 +124,7 @@ def _answer(asked: Asked, store: Path) -> Answer:
     options = parse_options(asked.options)
     count = len(list(Path(asked.folder).iterdir()))
     asked_before = _all_requests(client)
-    before, since = _settled_cpu(), time.time()
+    before, since = settled_cpu(), time.time()
     started = time.perf_counter()
     state: Any = backfill_prefix(
         prefix=asked.folder, store=str(store), options=options, in_flight=asked.in_flight, return_state=True
@@ -139,7 +133,7 @@ def _answer(asked: Asked, store: Path) -> Answer:
     report = state.result(_sync=True)
     assert (report["done"], report["failed"]) == (count, 0), report
     tasks = _spans(client.get_task_stream(start=since))
-    cpu_s = {name: seconds - before[name] for name, seconds in _settled_cpu().items()}
+    cpu_s = {name: seconds - before[name] for name, seconds in settled_cpu().items()}
     requested = _all_requests(client) - asked_before
     media = _media(str(store), options, [span for span in tasks if span.name == "publish_result"])
     assert len(media) == count, f"{len(media)} results of {count} objects"
@@ -197,18 +191,6 @@ def _media(root: str, options: Any, published: Sequence[TaskSpan]) -> list[Sampl
             )
         )
     return samples
-
-
-def _settled_cpu() -> dict[str, float]:
-    """CPU seconds by process, once the server does nothing any more."""
-    deadline = time.monotonic() + SETTLED_S
-    before = processor_seconds()
-    while True:
-        time.sleep(0.5)
-        now = processor_seconds()
-        if now["server"] - before["server"] < IDLE_CPU_S or time.monotonic() > deadline:
-            return now
-        before = now
 
 
 _requests: Counter[str] = Counter()

@@ -26,6 +26,12 @@ IN_THE_FLOW = ("fetch", "probe")
 WARM = 20
 """Objects before the first that are counted: each worker must have done each stage."""
 
+SETTLED_S = 8.0
+"""Longest wait for the server to be through with earlier runs."""
+
+IDLE_CPU_S = 0.05
+"""CPU seconds in half a second of a server that has nothing to do."""
+
 OPTIONS = ["transcript.enabled=false", "detections.weights=bundled", "detections.image_size=320"]
 
 
@@ -65,7 +71,7 @@ def measure(folder: Path, count: int, in_flight: int | None) -> dict[str, Any]:
     for number in range(count):
         (source / f"{number:05d}.mp4").write_bytes(tiny(number))
     root = str(folder / "store")
-    cpu = processor_seconds()
+    cpu = settled_cpu()
     started = time.perf_counter()
     with _Memory() as memory:
         state: Any = backfill_prefix(
@@ -122,6 +128,18 @@ class _Memory:
 
 def _resident() -> float:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def settled_cpu() -> dict[str, float]:
+    """processor_seconds(), once the server is through with what earlier runs have told it."""
+    deadline = time.monotonic() + SETTLED_S
+    before = processor_seconds()
+    while True:
+        time.sleep(0.5)
+        now = processor_seconds()
+        if now["server"] - before["server"] < IDLE_CPU_S or time.monotonic() > deadline:
+            return now
+        before = now
 
 
 def processor_seconds() -> dict[str, float]:
