@@ -143,6 +143,44 @@ class Detections(Record):
     frames: list[FrameDetections] = []
 
 
+class SceneChange(Record):
+    """The picture changes here."""
+
+    time: float
+    """Of the first frame after the change."""
+    method: Literal["ema", "shot"]
+    """ema: the frame's embedding leaves the moving average of those before it. shot: a cut between two frames."""
+    score: float
+
+
+class Tag(Record):
+    """A text of the bank that a stretch of the video is like."""
+
+    text: str
+    score: float
+    """Cosine between the text's vector and the frames', -1 to 1."""
+    probability: float | None = None
+    """SigLIP's own calibration of the score; None for models without one."""
+
+
+class Caption(Record):
+    """The description of the bank that fits best, and the stretch of the video that it fits best."""
+
+    text: str
+    score: float
+    start: float
+    end: float
+
+
+class Chunk(Record):
+    """A few seconds of video, described by themselves."""
+
+    start: float
+    end: float
+    tags: list[Tag] = []
+    caption: Caption | None = None
+
+
 class ModelInfo(Record):
     """What was loaded. `bundled` marks the demonstration models, whose results mean nothing on real media."""
 
@@ -245,10 +283,11 @@ class Result(Record):
     transcript: Transcript
     clips: list[Clip]
     detections: Detections
-    scenes: list[dict[str, Any]] = []
-    tags: list[dict[str, Any]] = []
-    caption: dict[str, Any] | None = None
-    chunks: list[dict[str, Any]] = []
+    scenes: list[SceneChange] = []
+    tags: list[Tag] = []
+    """Of the whole media, best first."""
+    caption: Caption | None = None
+    chunks: list[Chunk] = []
     artifacts: dict[str, str]
     timing: dict[str, StageTiming]
     cost: dict[str, float]

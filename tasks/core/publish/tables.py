@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import unquote
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.core.schema import Result
+from tasks.core.embeddings import Embeddings
+from tasks.core.schema import Chunk, Result
 
 _KEYS: Final = (("media_id", pa.dictionary(pa.int32(), pa.string())), ("result_key", pa.string()))
 """A dictionary is the type that readers give a column which the path names (`media_id=...`): the two have to agree."""
@@ -50,8 +54,27 @@ SCHEMAS: Final[Mapping[str, pa.Schema]] = {
         ("x2", pa.float32()),
         ("y2", pa.float32()),
     ),
+    "scenes": _schema(("time", pa.float64()), ("method", pa.string()), ("score", pa.float32())),
+    "tags": _schema(
+        ("chunk", pa.int32()),
+        ("start", pa.float64()),
+        ("end", pa.float64()),
+        ("kind", pa.string()),
+        ("rank", pa.int32()),
+        ("text", pa.string()),
+        ("score", pa.float32()),
+        ("probability", pa.float32()),
+    ),
+    "embeddings": _schema(
+        ("frame", pa.int32()),
+        ("time", pa.float64()),
+        ("model", pa.dictionary(pa.int32(), pa.string())),
+        ("vector", pa.list_(pa.float32())),
+    ),
     "runs": _schema(
         ("source", pa.string()),
+        ("camera", pa.string()),
+        ("recorded", pa.timestamp("us", tz="UTC")),
         ("created", pa.timestamp("us", tz="UTC")),
         ("schema_version", pa.int32()),
         ("duration_s", pa.float64()),
@@ -82,15 +105,25 @@ SCHEMAS: Final[Mapping[str, pa.Schema]] = {
         ("demonstration", pa.bool_()),
     ),
 }
-"""Columns and types of each table. Times are media seconds; boxes are pixels of the source frame."""
+"""Columns and types of each table. Times are media seconds; boxes are pixels of the source frame.
+
+tags: `kind` is tag or caption, `rank` counts from 0 within its chunk, `chunk` is null for the media as a whole.
+embeddings: `vector` has length 1, `model` is the digest of the weights that made it.  runs: `camera` and `recorded` are
+what the source's name says (`camera=NAME/`, `20261121T140500Z`), else null.
+"""
+
+CAMERA: Final = re.compile(r"(?:^|/)camera=([^/]+)/")
+RECORDED: Final = re.compile(r"(?<!\d)(\d{8}T\d{6})(?:\.\d+)?Z")
 
 Row = dict[str, Any]
 
 
-def tables(result: Result) -> dict[str, pd.DataFrame]:
+def tables(result: Result, embeddings: Embeddings | None = None) -> dict[str, pd.DataFrame]:
     """Every table of one result by name; each has the dtypes of its schema (Arrow-backed), also when it has no rows."""
     keys = {"media_id": result.media_id, "result_key": result.key}
-    return {name: _frame(({**keys, **row} for row in _ROWS[name](result)), schema) for name, schema in SCHEMAS.items()}
+    rows = {name: rows_of(result) for name, rows_of in _ROWS.items()}
+    rows["embeddings"] = _embeddings(result, embeddings) if embeddings else []
+    return {name: _frame(({**keys, **row} for row in rows[name]), schema) for name, schema in SCHEMAS.items()}
 
 
 def write_table(frame: pd.DataFrame, path: Path, name: str) -> None:
@@ -151,10 +184,50 @@ def _detections(result: Result) -> Iterator[Row]:
             }
 
 
+def _scenes(result: Result) -> Iterator[Row]:
+    for scene in result.scenes:
+        yield scene.model_dump()
+
+
+def _tags(result: Result) -> Iterator[Row]:
+    whole = Chunk(start=0.0, end=result.media.duration_s, tags=result.tags, caption=result.caption)
+    for number, chunk in [(None, whole), *enumerate(result.chunks)]:
+        span = {"chunk": number, "start": chunk.start, "end": chunk.end}
+        for rank, tag in enumerate(chunk.tags):
+            yield {**span, "kind": "tag", "rank": rank, **tag.model_dump()}
+        if chunk.caption:
+            yield {**span, "kind": "caption", "rank": 0, "probability": None, **chunk.caption.model_dump()}
+
+
+def _embeddings(result: Result, found: Embeddings) -> Iterator[Row]:
+    model = result.models["embeddings"].digest
+    for number, (time, vector) in enumerate(zip(found.times, found.vectors, strict=True)):
+        yield {"frame": number, "time": time, "model": model, "vector": vector}
+
+
+def camera_of(source: str) -> str | None:
+    """The camera that a source's path names: `.../camera=NAME/...`."""
+    found = CAMERA.search(source)
+    return unquote(found[1]) if found else None
+
+
+def recorded_at(source: str) -> datetime | None:
+    """The moment, UTC, that a source's last part names: 20261121T140500Z, with or without a fraction of a second."""
+    found = RECORDED.search(source.rstrip("/").rpartition("/")[2])
+    if found is None:
+        return None
+    try:
+        return datetime.strptime(found[1], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
 def _runs(result: Result) -> Iterator[Row]:
     media, timing, segments = result.media, list(result.timing.values()), result.transcript.segments
     yield {
         "source": result.source,
+        "camera": camera_of(result.source),
+        "recorded": recorded_at(result.source),
         "created": result.created,
         "schema_version": result.schema_version,
         "duration_s": media.duration_s,
@@ -190,5 +263,7 @@ _ROWS: Final[Mapping[str, Callable[[Result], Iterable[Row]]]] = {
     "transcripts": _transcripts,
     "words": _words,
     "detections": _detections,
+    "scenes": _scenes,
+    "tags": _tags,
     "runs": _runs,
 }

@@ -6,17 +6,24 @@ from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
+
+from tasks.core.embeddings import Embeddings
 from tasks.core.schema import (
     AudioStream,
     Box,
+    Caption,
+    Chunk,
     Clip,
     Detections,
     FrameDetections,
     MediaInfo,
     ModelInfo,
     Result,
+    SceneChange,
     Segment,
     StageTiming,
+    Tag,
     Transcript,
     VideoStream,
     Word,
@@ -68,13 +75,17 @@ def result(**changes: Any) -> Result:
     car = Box(xyxy=(10, 20, 90, 80), class_="car", confidence=0.75)
     person = Box(xyxy=(100, 5, 150, 100), class_="person", confidence=0.5)
     boxes = [[car], [car, person], [], [car, car]]
+    street = Caption(text="Cars drive along a street.", score=0.25, start=0.0, end=2.0)
     record: dict[str, Any] = {
         "media_id": "0" * 32,
         "key": "f" * 64,
         "source": "s3://bucket/2026/talk.mp4",
         "media": media(),
         "options": {"frames": {"fps": 1.0, "mode": "uniform"}, "detections": {"classes": None}},
-        "models": {"detections": ModelInfo(name="yolo11n.pt", digest="d" * 64)},
+        "models": {
+            "detections": ModelInfo(name="yolo11n.pt", digest="d" * 64),
+            "embeddings": ModelInfo(name="siglip", digest="e" * 64),
+        },
         "transcript": Transcript(language="en", text=" ".join(said), segments=segments),
         "clips": [Clip(start=0.0, end=1.5, uri="s3://store/clips/00000.mp4")],
         "detections": Detections(
@@ -83,6 +94,13 @@ def result(**changes: Any) -> Result:
             classes={"car": 4, "person": 1},
             frames=[FrameDetections(index=at, time=float(at), boxes=found) for at, found in enumerate(boxes)],
         ),
+        "scenes": [SceneChange(time=2.0, method="ema", score=0.25), SceneChange(time=2.04, method="shot", score=31.5)],
+        "tags": [Tag(text="a street", score=0.125, probability=0.5), Tag(text="a car park", score=0.0625)],
+        "caption": street,
+        "chunks": [
+            Chunk(start=0.0, end=2.0, tags=[Tag(text="a street", score=0.25)], caption=street),
+            Chunk(start=2.0, end=4.0, tags=[Tag(text="a car park", score=0.125)]),
+        ],
         "artifacts": {"transcript": "s3://store/transcript/k"},
         "timing": {
             "transcript": StageTiming(wall_s=2.0, cpu_s=3.5, queue_s=0.5, bytes_in=10, bytes_out=20, runs=2),
@@ -94,6 +112,12 @@ def result(**changes: Any) -> Result:
     return Result(**{**record, **changes})
 
 
+def embeddings(count: int = 4) -> Embeddings:
+    """Unit vectors of 8 numbers, one a second."""
+    vectors = np.random.default_rng(1).standard_normal((count, 8)).astype(np.float32)
+    return Embeddings([float(at) for at in range(count)], vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+
+
 def empty() -> Result:
     """Nothing said, nothing seen, nothing known."""
     return result(
@@ -101,6 +125,10 @@ def empty() -> Result:
         transcript=Transcript(),
         detections=Detections(),
         clips=[],
+        scenes=[],
+        tags=[],
+        caption=None,
+        chunks=[],
         models={},
         artifacts={},
         timing={},
@@ -132,6 +160,9 @@ def hostile() -> Result:
             frames=[FrameDetections(index=0, time=0.0, boxes=boxes)],
         ),
         clips=[Clip(start=0, end=1, uri=every)],
+        tags=[Tag(text=text, score=0.5) for text in ATTACKS],
+        caption=Caption(text=every, score=0.5, start=0, end=1),
+        chunks=[Chunk(start=0, end=4, tags=[Tag(text=text, score=0.5) for text in ATTACKS])],
         artifacts={every: every},
         timing={every: StageTiming(wall_s=1.0)},
         cost={every: 1.0, "total": 1.0},

@@ -1,12 +1,13 @@
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.core.publish.tables import SCHEMAS, tables, write_table
-from tests.core.publish.results import ATTACKS, empty, hostile, result
+from tasks.core.publish.tables import SCHEMAS, camera_of, recorded_at, tables, write_table
+from tests.core.publish.results import ATTACKS, embeddings, empty, hostile, result
 
 
 @pytest.mark.parametrize("name", list(SCHEMAS))
@@ -23,15 +24,15 @@ def test_parquet_round_trip_keeps_rows_and_exact_types(tmp_path: Path, make: obj
 
 
 def test_empty_tables_have_the_types_of_full_ones() -> None:
-    nothing, full = tables(empty()), tables(result())
-    for name in ("transcripts", "words", "detections"):
+    nothing, full = tables(empty()), tables(result(), embeddings())
+    for name in SCHEMAS.keys() - {"runs"}:
         assert len(nothing[name]) == 0
         assert list(nothing[name].dtypes.items()) == list(full[name].dtypes.items())
     assert len(nothing["runs"]) == 1
 
 
 def test_each_row_names_its_media_and_result() -> None:
-    for name, frame in tables(result()).items():
+    for name, frame in tables(result(), embeddings()).items():
         assert set(frame["media_id"]) == {"0" * 32}, name
         assert set(frame["result_key"]) == {"f" * 64}, name
 
@@ -56,8 +57,35 @@ def test_runs_sums_the_stages() -> None:
     assert (row["stages"], row["stages_cached"], row["task_runs"], row["boxes"]) == (2, 1, 3, 5)
     assert row["cost_usd"] == pytest.approx(0.0003)
     assert dict(row["classes"]) == {"car": 4, "person": 1}
-    assert dict(row["models"]) == {"detections": "yolo11n.pt@" + "d" * 64}
+    assert dict(row["models"]) == {"detections": "yolo11n.pt@" + "d" * 64, "embeddings": "siglip@" + "e" * 64}
     assert row["created"] == pd.Timestamp("2026-03-14T09:26Z")
+
+
+def test_scenes_tags_and_vectors() -> None:
+    found = tables(result(), embeddings())
+    assert found["scenes"][["time", "method", "score"]].values.tolist() == [[2.0, "ema", 0.25], [2.04, "shot", 31.5]]
+    tags = found["tags"]
+    assert tags["chunk"].isna().tolist() == [True, True, True, False, False, False]
+    assert tags["kind"].tolist() == ["tag", "tag", "caption", "tag", "caption", "tag"]
+    assert tags["rank"].tolist() == [0, 1, 0, 0, 0, 0]
+    assert tags["end"].tolist() == [4.0, 4.0, 2.0, 2.0, 2.0, 4.0]
+    assert set(found["embeddings"]["model"]) == {"e" * 64}
+    assert np.stack(found["embeddings"]["vector"].tolist()).tolist() == embeddings().vectors.tolist()
+
+
+@pytest.mark.parametrize(
+    ("source", "camera", "recorded"),
+    [
+        ("s3://bucket/live/camera=front%20door/20260314T092653Z.mp4", "front door", "2026-03-14T09:26:53Z"),
+        ("file:///live/camera=gate/hour=09/20260314T092653.250Z_10s.mp4", "gate", "2026-03-14T09:26:53Z"),
+        ("camera=gate", None, None),
+        ("s3://bucket/20261399T999999Z.mp4", None, None),
+        ("s3://bucket/talk.mp4", None, None),
+    ],
+)
+def test_a_source_names_its_camera_and_time(source: str, camera: str | None, recorded: str | None) -> None:
+    assert camera_of(source) == camera
+    assert recorded_at(source) == (pd.Timestamp(recorded) if recorded else None)
 
 
 def test_hostile_text_is_stored_as_it_is(tmp_path: Path) -> None:
@@ -69,12 +97,12 @@ def test_a_frame_of_another_table_is_refused(tmp_path: Path) -> None:
     with pytest.raises((KeyError, pa.ArrowException)):
         write_table(tables(result())["words"], tmp_path / "part.parquet", "runs")
     with pytest.raises(KeyError):
-        write_table(tables(result())["words"], tmp_path / "part.parquet", "scenes")
+        write_table(tables(result())["words"], tmp_path / "part.parquet", "faces")
 
 
 def test_the_files_of_many_media_are_one_dataset(tmp_path: Path) -> None:
     for media_id in ("0" * 32, "1" * 32):
-        for name, frame in tables(result(media_id=media_id)).items():
+        for name, frame in tables(result(media_id=media_id), embeddings()).items():
             part = tmp_path / name / f"media_id={media_id}" / "part.parquet"
             part.parent.mkdir(parents=True)
             write_table(frame, part, name)

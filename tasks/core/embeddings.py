@@ -1,0 +1,52 @@
+"""Vectors of sampled frames, and the one file that a batch of them is stored in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from tasks.core.errors import CorruptMedia
+
+MAX_DIMENSIONS = 8192
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """T frames in order of time, as vectors of one model."""
+
+    times: list[float]
+    """Media time of each frame, seconds."""
+    vectors: npt.NDArray[np.float32]
+    """(T, D), each of length 1."""
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+
+def save_embeddings(found: Embeddings, path: Path) -> None:
+    """Writes one .npz file: times (T,) float64, vectors (T, D) float32."""
+    np.savez(path, times=np.asarray(found.times, np.float64), vectors=np.asarray(found.vectors, np.float32))
+
+
+def load_embeddings(path: Path) -> Embeddings:
+    """Reads what save_embeddings wrote. Raises CorruptMedia when the artifact is damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            times, vectors = stored["times"], stored["vectors"]
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise CorruptMedia(f"{path}: no stored embeddings; delete the artifact and run again") from error
+    if vectors.ndim != 2 or times.shape != vectors.shape[:1] or vectors.shape[1] > MAX_DIMENSIONS:
+        raise CorruptMedia(f"{path}: damaged embeddings; delete the artifact and run again")
+    return Embeddings(times.tolist(), vectors)
+
+
+def concatenate(batches: list[Embeddings]) -> Embeddings:
+    """The batches as one, in order of time."""
+    if not batches:
+        return Embeddings([], np.zeros((0, 0), np.float32))
+    times = np.concatenate([batch.times for batch in batches])
+    order = np.argsort(times, kind="stable")
+    return Embeddings(times[order].tolist(), np.concatenate([batch.vectors for batch in batches])[order])
