@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,36 +19,44 @@ MAX_DIMENSIONS = 8192
 class Embeddings:
     """T frames in order of time, as vectors of one model."""
 
+    slots: list[int]
+    """Ordinal of each frame among those of the media."""
     times: list[float]
     """Media time of each frame, seconds."""
     vectors: npt.NDArray[np.float32]
     """(T, D), each of length 1."""
 
     def __len__(self) -> int:
-        return len(self.times)
+        return len(self.slots)
 
 
 def save_embeddings(found: Embeddings, path: Path) -> None:
-    """Writes one .npz file: times (T,) float64, vectors (T, D) float32."""
-    np.savez(path, times=np.asarray(found.times, np.float64), vectors=np.asarray(found.vectors, np.float32))
+    """Writes one .npz file: slots (T,) int64, times (T,) float64, vectors (T, D) float32."""
+    np.savez(
+        path,
+        slots=np.asarray(found.slots, np.int64),
+        times=np.asarray(found.times, np.float64),
+        vectors=np.asarray(found.vectors, np.float32),
+    )
 
 
 def load_embeddings(path: Path) -> Embeddings:
     """Reads what save_embeddings wrote. Raises CorruptMedia when the artifact is damaged."""
     try:
         with np.load(path, allow_pickle=False) as stored:
-            times, vectors = stored["times"], stored["vectors"]
-    except (OSError, ValueError, KeyError, EOFError) as error:
+            slots, times, vectors = stored["slots"], stored["times"], stored["vectors"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise CorruptMedia(f"{path}: no stored embeddings; delete the artifact and run again") from error
-    if vectors.ndim != 2 or times.shape != vectors.shape[:1] or vectors.shape[1] > MAX_DIMENSIONS:
+    if vectors.ndim != 2 or not slots.shape == times.shape == vectors.shape[:1] or vectors.shape[1] > MAX_DIMENSIONS:
         raise CorruptMedia(f"{path}: damaged embeddings; delete the artifact and run again")
-    return Embeddings(times.tolist(), vectors)
+    return Embeddings(slots.tolist(), times.tolist(), vectors)
 
 
-def concatenate(batches: list[Embeddings]) -> Embeddings:
-    """The batches as one, in order of time."""
-    if not batches:
-        return Embeddings([], np.zeros((0, 0), np.float32))
-    times = np.concatenate([batch.times for batch in batches])
-    order = np.argsort(times, kind="stable")
-    return Embeddings(times[order].tolist(), np.concatenate([batch.vectors for batch in batches])[order])
+def concatenate(batches: Sequence[Embeddings]) -> Embeddings:
+    """The batches as one, in order of time, each slot once."""
+    filled = [batch for batch in batches if len(batch)]
+    if not filled:
+        return Embeddings([], [], np.zeros((0, 0), np.float32))
+    slots, first = np.unique(np.concatenate([batch.slots for batch in filled]), return_index=True)
+    times = np.concatenate([batch.times for batch in filled])[first]
+    return Embeddings(slots.tolist(), times.tolist(), np.concatenate([batch.vectors for batch in filled])[first])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import av
@@ -27,6 +28,8 @@ from tasks.core.frame_selection import (
     Shown,
     StartEarlier,
     Unreliable,
+    Watch,
+    Watched,
     decode_packet,
     drain_decoder,
     frame_pts,
@@ -68,14 +71,16 @@ class FrameDecoder:
         self._ready = self._ready or self._open()
         return self._prepare(self._ready).time_base or Fraction(1, av.time_base)
 
-    def displayed_at(self, limits: Sequence[int], after: int | None) -> dict[int, Shown]:
+    def displayed_at(self, limits: Sequence[int], after: int | None, watch: Watch | None = None) -> dict[int, Shown]:
         """By pts: the frames with the largest pts at or before each limit.
 
         Frames at or before `after` belong to an earlier batch and are left out; None means that the batch opens the
-        media, whose first frame then also stands for limits before it.  Damaged stretches are passed over.
+        media, whose first frame then also stands for limits before it.  Damaged stretches are passed over.  A watch has
+        every frame decoded and shown to it in the same pass.
         Raises LimitExceeded when the deadline passes.
         """
-        for selection in (Selective, Everything):
+        selections = (partial(Watched, watch=watch),) if watch else (Selective, Everything)
+        for selection in selections:
             found = self._attempt(selection, limits, after)
             if found is not None:
                 return found
@@ -114,14 +119,16 @@ class FrameDecoder:
                 return found
         return found
 
-    def _attempt(self, selection: type[Selection], limits: Sequence[int], after: int | None) -> dict[int, Shown] | None:
+    def _attempt(
+        self, selection: Callable[..., Selection], limits: Sequence[int], after: int | None
+    ) -> dict[int, Shown] | None:
         """None where the selection cannot vouch for its result."""
         for container, stream in self._starts(None if after is None else limits[0]):
             run = selection(stream.codec_context, list(limits), after, self._convert, whole=container is self._last)
             try:
                 for packet in self._packets(container, stream):
                     run.take(packet)
-                    if run.done:
+                    if run.complete:
                         break
                 run.finish()
             except StartEarlier:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import av
@@ -43,6 +44,11 @@ class Selection:
         """Reading began at the start of the file: there is nothing earlier."""
         self._next = 0
         """Ordinal of the limit that is being resolved."""
+
+    @property
+    def complete(self) -> bool:
+        """Is nothing to be learnt from further packets?"""
+        return self.done
 
     def take(self, packet: av.Packet[Any]) -> None:
         raise NotImplementedError
@@ -200,6 +206,64 @@ class Everything(Selection):
         pts, frame = self._shown
         if pts not in self.found and (self._after is None or pts > self._after):
             self.found[pts] = (self._next - 1, self._convert(frame))
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Wants to see every frame with low <= pts < high, and the one before them."""
+
+    low: int
+    high: int | None
+    """None: to the end."""
+    start: Callable[[], None]
+    """Called when a pass begins, which may be the second."""
+    see: Callable[[int | None, VideoFrame], None]
+    """Takes a frame with its pts, or the one before the first without."""
+
+
+class Watched(Everything):
+    """Shows every frame to a watch as well."""
+
+    def __init__(
+        self, codec: Any, limits: list[int], after: int | None, convert: Convert, *, whole: bool, watch: Watch
+    ) -> None:
+        super().__init__(codec, limits, after, convert, whole=whole)
+        self._watch = watch
+        self._before: VideoFrame | None = None
+        self._latest: int | None = None
+        self._passed = False
+        watch.start()
+
+    @property
+    def complete(self) -> bool:
+        return self.done and self._passed
+
+    def finish(self) -> None:
+        if not self._passed:
+            self._receive(drain_decoder(self._codec))
+        super().finish()
+
+    def _check_start(self, first: int) -> None:
+        super()._check_start(first)
+        if first >= self._watch.low and not self._whole:
+            raise StartEarlier
+
+    def _receive(self, frames: list[VideoFrame]) -> None:
+        super()._receive(frames)
+        for frame in frames:
+            pts = frame_pts(frame)
+            if pts is None or self._passed or (self._latest is not None and pts <= self._latest):
+                continue
+            if self._watch.high is not None and pts >= self._watch.high:
+                self._passed = True
+            elif pts < self._watch.low:
+                self._before = frame
+            else:
+                if self._before is not None:
+                    self._watch.see(None, self._before)
+                    self._before = None
+                self._watch.see(pts, frame)
+                self._latest = pts
 
 
 def decode_packet(codec: Any, packet: av.Packet[Any]) -> list[VideoFrame]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bisect
 import math
+import sys
 import time
 from fractions import Fraction
 from pathlib import Path
@@ -17,8 +19,10 @@ from tasks.core.container import open_media
 from tasks.core.errors import CorruptMedia, OptionError
 from tasks.core.frame_batch import Frames
 from tasks.core.frame_decoder import FrameDecoder
+from tasks.core.frame_selection import Watch
 from tasks.core.options import FrameOptions
-from tasks.core.schema import MediaInfo, Record, VideoStream
+from tasks.core.schema import MediaInfo, Rational, Record, VideoStream
+from tasks.core.shots import WIDTH, ShotMeter
 
 MAX_BATCH_BYTES = 2**30
 """Decoded images of one batch in memory; batches of large frames are cut shorter than options.batch_size."""
@@ -50,22 +54,31 @@ class FrameBatchSpec(Record):
     """Ordinal of the first sample among the media's; in key-frame mode of the source frame at `start`."""
     count: int
     """Samples; in key-frame mode 0, for they are not known before decoding."""
+    embed_fps: Rational | None = None
+    """Frames to be embedded, per second of media: those at k / embed_fps; None: none."""
+    shots: bool = False
+    """Every frame of the stretch is compared with the one before."""
 
 
-def plan_batches(info: MediaInfo, options: FrameOptions) -> list[FrameBatchSpec]:
+def plan_batches(
+    info: MediaInfo, options: FrameOptions, *, embed_fps: Fraction | None = None, shots: bool = False
+) -> list[FrameBatchSpec]:
     """Cuts the video into batches by time; none where the media has no video.
 
     Samples are taken at k / fps for k = 0, 1, ... while that is before the video's end; where the video starts late,
-    from the last such time at or before its start.  Raises OptionError where that makes too many batches.
+    from the last such time at or before its start; frames to be embedded likewise.  In key-frame mode these are chosen
+    among the key frames, and shots are not looked for, which would take decoding everything.
+    Raises OptionError where that makes too many batches.
     """
     video = info.video
     if video is None:
         return []
     width, height = _stored_size(video, options)
-    most = max(1, min(options.batch_size, MAX_BATCH_BYTES // (3 * width * height)))
+    each = 3 * width * height * (1 + (embed_fps or 0) / _rate(options))
+    most = max(1, min(options.batch_size, math.floor(MAX_BATCH_BYTES / each)))
     end = max(video.start + video.duration_s, video.start)
     if options.mode == "keyframes":
-        return _key_frame_batches(video, end, most)
+        return _key_frame_batches(video, end, most, embed_fps)
     rate, first = _rate(options), _first_sample(video, options)
     count = max(1, math.ceil(Fraction(str(end)) * rate) - first)
     _check_batches(count / most)
@@ -76,6 +89,8 @@ def plan_batches(info: MediaInfo, options: FrameOptions) -> list[FrameBatchSpec]
             end=float(min((first + low + most) / rate, max(Fraction(str(end)), (first + low + 1) / rate))),
             first_frame=low,
             count=min(most, count - low),
+            embed_fps=embed_fps,
+            shots=shots,
         )
         for index, low in enumerate(range(0, count, most))
     ]
@@ -87,7 +102,9 @@ def sample_frames(path: Path, info: MediaInfo, batch: FrameBatchSpec, options: F
     A sample is the frame that is displayed at its time: the last one stamped at or before it.  A frame displayed
     through several sample times is taken once, at the first of them (their ordinals are then missing).  In key-frame
     mode every key frame from batch.start up to batch.end is taken, and its ordinal is that of the source frame at
-    the average rate.  A damaged stretch gives no frames; the result may be empty for any batch but the first.
+    the average rate.  Frames to be embedded have slots, the ordinals of their own times, and are chosen likewise; in
+    key-frame mode the first key frame from each such time up to the next.  A damaged stretch gives no frames; the
+    result may be empty for any batch but the first.
     Raises CorruptMedia when nothing of the media can be decoded, LimitExceeded when decoding takes too long.
     """
     video = info.video
@@ -105,10 +122,12 @@ def sample_frames(path: Path, info: MediaInfo, batch: FrameBatchSpec, options: F
     )
     try:
         clock = _Clock(decoder.time_base(), Fraction(round(info.start_offset_s * 1_000_000), 1_000_000))
+        meter = ShotMeter()
         if options.mode == "keyframes":
-            images, indexes = _key_frames(decoder, clock, video, batch)
+            images, indexes, slots = _key_frames(decoder, clock, video, batch)
         else:
-            images, indexes = _samples(decoder, clock, video, batch, options)
+            watch = _watch(meter, clock, video, batch) if batch.shots else None
+            images, indexes, slots = _samples(decoder, clock, video, batch, options, watch)
     except av.FFmpegError as error:
         raise CorruptMedia(f"{path.name}: its video cannot be decoded; re-encode it", detail=str(error)) from error
     if not images and batch.index == 0:
@@ -116,10 +135,12 @@ def sample_frames(path: Path, info: MediaInfo, batch: FrameBatchSpec, options: F
     stamps = sorted(images)
     return Frames(
         images=[images[pts] for pts in stamps],
-        times=[max(0.0, float(clock.media_time(pts))) for pts in stamps],
-        indexes=[indexes[pts] for pts in stamps],
+        times=[clock.shown_at(pts) for pts in stamps],
+        indexes=[indexes.get(pts) for pts in stamps],
         width=video.width,
         height=video.height,
+        slots=[slots.get(pts) for pts in stamps] if batch.embed_fps else [],
+        shots=meter.found if batch.shots else None,
     )
 
 
@@ -133,33 +154,102 @@ class _Clock:
     def media_time(self, pts: int) -> Fraction:
         return pts * self._tick - self._offset
 
+    def shown_at(self, pts: int) -> float:
+        return max(0.0, float(self.media_time(pts)))
+
     def last_at(self, seconds: Fraction) -> int:
         """Largest timestamp that is displayed at this media time."""
         return math.floor((seconds + self._offset + self._tolerance) / self._tick)
 
 
+Found = tuple[dict[int, np.ndarray], dict[int, int], dict[int, int]]
+"""By pts: images, ordinals of samples, ordinals of frames to be embedded."""
+
+
 def _samples(
-    decoder: FrameDecoder, clock: _Clock, video: VideoStream, batch: FrameBatchSpec, options: FrameOptions
-) -> tuple[dict[int, np.ndarray], dict[int, int]]:
+    decoder: FrameDecoder,
+    clock: _Clock,
+    video: VideoStream,
+    batch: FrameBatchSpec,
+    options: FrameOptions,
+    watch: Watch | None,
+) -> Found:
     rate, first = _rate(options), _first_sample(video, options) + batch.first_frame
-    limits = [clock.last_at((first + k) / rate) for k in range(batch.count)]
+    samples = [clock.last_at((first + k) / rate) for k in range(batch.count)]
     after = clock.last_at((first - 1) / rate) if batch.first_frame else None
-    shown = decoder.displayed_at(limits, after)
-    images = {pts: image for pts, (_, image) in shown.items()}
-    return images, {pts: batch.first_frame + ordinal for pts, (ordinal, _) in shown.items()}
+    wanted, first_slot, after_slot = _slots(clock, video, batch)
+    limits = sorted({*samples, *wanted})
+    earliest = None if after is None else min(after, after_slot)
+    images = {pts: image for pts, (_, image) in decoder.displayed_at(limits, earliest, watch).items()}
+    stamps = sorted(images)
+    indexes = _shown(stamps, samples, after, batch.first_frame)
+    slots = _shown(stamps, wanted, None if after is None else after_slot, first_slot)
+    return {pts: image for pts, image in images.items() if pts in indexes or pts in slots}, indexes, slots
 
 
-def _key_frames(
-    decoder: FrameDecoder, clock: _Clock, video: VideoStream, batch: FrameBatchSpec
-) -> tuple[dict[int, np.ndarray], dict[int, int]]:
+def _slots(clock: _Clock, video: VideoStream, batch: FrameBatchSpec) -> tuple[list[int], int, int]:
+    """Limits of the frames to be embedded in this batch, the first one's ordinal, and the limit before it."""
+    rate = batch.embed_fps
+    if rate is None:
+        return [], 0, sys.maxsize
+    first = math.floor(max(Fraction(0), Fraction(str(video.start))) * rate)
+    if batch.index:
+        first = max(first, math.ceil(Fraction(str(batch.start)) * rate))
+    end = min(batch.end, video.start + video.duration_s)
+    last = max(math.ceil(Fraction(str(end)) * rate), first + (batch.index == 0))
+    return [clock.last_at(k / rate) for k in range(first, last)], first, clock.last_at((first - 1) / rate)
+
+
+def _shown(stamps: list[int], limits: list[int], after: int | None, first: int) -> dict[int, int]:
+    """Ordinal by pts of the frames that are displayed at the limits, each at the first of its limits."""
+    found: dict[int, int] = {}
+    for ordinal, limit in enumerate(limits, first):
+        at = bisect.bisect_right(stamps, limit) - 1
+        if at < 0 and (after is not None or not stamps):
+            continue
+        pts = stamps[max(at, 0)]
+        if after is None or pts > after:
+            found.setdefault(pts, ordinal)
+    return found
+
+
+def _watch(meter: ShotMeter, clock: _Clock, video: VideoStream, batch: FrameBatchSpec) -> Watch:
+    """Shows the meter every frame whose time lies in the batch, small."""
+    scale = min(1.0, WIDTH / max(video.width, 1))
+    size = (max(1, round(video.width * scale)), max(1, round(video.height * scale)))
+    if video.rotation in (90, 270):
+        size = size[::-1]
+
+    def see(pts: int | None, frame: VideoFrame) -> None:
+        small = frame.reformat(*size, "bgr24", interpolation=Interpolation.FAST_BILINEAR, threads=1)
+        image: np.ndarray = small.to_ndarray()
+        meter.see(None if pts is None else clock.shown_at(pts), image)
+
+    last = batch.end >= video.start + video.duration_s
+    return Watch(
+        low=clock.last_at(Fraction(str(batch.start))) if batch.index else -sys.maxsize,
+        high=None if last else clock.last_at(Fraction(str(batch.end))),
+        start=meter.clear,
+        see=see,
+    )
+
+
+def _key_frames(decoder: FrameDecoder, clock: _Clock, video: VideoStream, batch: FrameBatchSpec) -> Found:
     low = clock.last_at(Fraction(str(batch.start))) if batch.index else None
     last = batch.end >= video.start + video.duration_s
     images = decoder.key_frames(low, None if last else clock.last_at(Fraction(str(batch.end))))
     start = Fraction(str(video.start))
-    return images, {pts: max(0, round((clock.media_time(pts) - start) * video.fps)) for pts in images}
+    indexes = {pts: max(0, round((clock.media_time(pts) - start) * video.fps)) for pts in images}
+    slots: dict[int, int] = {}
+    if batch.embed_fps:
+        first: dict[int, int] = {}
+        for pts in sorted(images):
+            first.setdefault(math.floor(max(Fraction(0), clock.media_time(pts)) * batch.embed_fps), pts)
+        slots = {pts: slot for slot, pts in first.items()}
+    return images, indexes, slots
 
 
-def _key_frame_batches(video: VideoStream, end: float, most: int) -> list[FrameBatchSpec]:
+def _key_frame_batches(video: VideoStream, end: float, most: int, embed_fps: Fraction | None) -> list[FrameBatchSpec]:
     """Few codecs place key frames closer than a second; those of INTRA_CODECS are all key frames."""
     length = Fraction(most) / (video.fps if video.codec in INTRA_CODECS and video.fps > 1 else 1)
     start = Fraction(str(video.start))
@@ -167,7 +257,14 @@ def _key_frame_batches(video: VideoStream, end: float, most: int) -> list[FrameB
     _check_batches(count)
     edges = [float(start + k * length) for k in range(count)] + [end]
     return [
-        FrameBatchSpec(index=k, start=edges[k], end=edges[k + 1], first_frame=round(k * length * video.fps), count=0)
+        FrameBatchSpec(
+            index=k,
+            start=edges[k],
+            end=edges[k + 1],
+            first_frame=round(k * length * video.fps),
+            count=0,
+            embed_fps=embed_fps,
+        )
         for k in range(count)
     ]
 

@@ -106,6 +106,43 @@ class DetectionOptions(Section):
     )
 
 
+class EmbeddingOptions(Section):
+    enabled: bool = Field(
+        True, description="Turn frames into vectors: tags, captions, scene changes and search by meaning"
+    )
+    model: str = Field(
+        "auto",
+        description="auto, bundled, a name in the models folder (siglip-so400m-patch14-384) or the path of a folder",
+    )
+    chunk_s: float = Field(10.0, ge=0.5, le=3600, description="Media is described in chunks of this length, seconds")
+    frames_per_chunk: int = Field(16, ge=1, le=1024, description="Frames embedded of each chunk")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the model runs")
+    precision: Literal["auto", "float32", "float16"] = Field("auto", description="auto: float16 on a GPU, else float32")
+
+
+class SceneOptions(Section):
+    alpha: float = Field(0.9, ge=0, lt=1, description="Weight of the past in the moving average of embeddings")
+    threshold: float = Field(
+        0.15, gt=0, le=2, description="1 - cosine to the moving average from which a frame is a scene change"
+    )
+    shots: bool = Field(True, description="Find cuts between shots too; decodes every frame of the video")
+    shot_ratio: float = Field(
+        3.0, ge=1, le=255, description="A cut differs so many times more from the frame before than its neighbours do"
+    )
+    shot_score: float = Field(
+        15.0, ge=0, le=255, description="Least difference of a cut from the frame before, 0 to 255"
+    )
+    shot_window: int = Field(2, ge=1, le=50, description="Frames on either side that a cut is compared with")
+    shot_length_s: float = Field(0.6, ge=0, le=60, description="Shortest shot, seconds")
+
+
+class TagOptions(Section):
+    bank: str = Field(
+        "auto", description="Text bank of tags and descriptions: auto, a name in the store or a YAML file"
+    )
+    top: int = Field(5, ge=1, le=100, description="Tags kept for each chunk and for the media")
+
+
 class AnalyzeOptions(Section):
     """What to do with one media. Written `section.option=value` on the command line."""
 
@@ -115,6 +152,9 @@ class AnalyzeOptions(Section):
     transcript: TranscriptOptions = TranscriptOptions()
     frames: FrameOptions = FrameOptions()
     detections: DetectionOptions = DetectionOptions()
+    embeddings: EmbeddingOptions = EmbeddingOptions()
+    scenes: SceneOptions = SceneOptions()
+    tags: TagOptions = TagOptions()
     limits: LimitOptions = LimitOptions()
 
 

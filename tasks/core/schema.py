@@ -181,6 +181,15 @@ class Chunk(Record):
     caption: Caption | None = None
 
 
+class Description(Record):
+    """What a media's frames are like."""
+
+    tags: list[Tag] = []
+    """Of the whole media, best first."""
+    caption: Caption | None = None
+    chunks: list[Chunk] = []
+
+
 class ModelInfo(Record):
     """What was loaded. `bundled` marks the demonstration models, whose results mean nothing on real media."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from tasks.core.probe import probe
 from tasks.core.schema import MediaInfo, VideoStream
 from tests import media
 
-Sampled = dict[float, tuple[int, np.ndarray]]
+Sampled = dict[float, tuple[int | None, np.ndarray]]
 
 X264 = ("-c:v", "libx264", "-threads", "1", "-g", "30", "-bf", "3", "-preset", "fast")
 OPEN_GOP = (*X264, "-x264-params", "open-gop=1:keyint=30:scenecut=0:b-pyramid=normal")
@@ -131,6 +132,55 @@ def test_sampled_frames_are_those_of_a_full_decode_for_any_batching(encoded: Cal
         assert_same(sample_all(path, FrameOptions(fps=fps, batch_size=batch_size)), displayed(path, fps))
 
 
+@pytest.mark.parametrize("shots", [False, True])
+@pytest.mark.parametrize("name", ENCODINGS)
+def test_one_pass_gives_samples_frames_to_embed_and_shot_scores(
+    encoded: Callable[[str], Path], name: str, shots: bool
+) -> None:
+    path, embed_fps = encoded(name), Fraction(16, 10)
+    info, frames_of_all = describe(path), decode_everything(path)
+    video = info.video
+    assert video is not None
+    first_slot = int(video.start * embed_fps)
+    scores: list[list[float]] = []
+    for fps, batch_size in ((1.0, 64), (0.25, 1), (7.0, 5)):
+        options = FrameOptions(fps=fps, batch_size=batch_size)
+        samples: Sampled = {}
+        to_embed: Sampled = {}
+        seen: list[float] = []
+        scores.append([])
+        for batch in plan_batches(info, options, embed_fps=embed_fps, shots=shots):
+            frames = sample_frames(path, info, batch, options, 1)
+            for time, index, slot, image in zip(frames.times, frames.indexes, frames.slots, frames.images, strict=True):
+                assert index is not None or slot is not None
+                if index is not None:
+                    samples[time] = (index, image)
+                if slot is not None:
+                    assert time not in to_embed
+                    to_embed[time] = (slot - first_slot, image)
+            if frames.shots:
+                seen += frames.shots.times
+                scores[-1] += frames.shots.scores
+        assert_same(samples, displayed(path, fps))
+        assert_same(to_embed, displayed(path, float(embed_fps)))
+        assert seen == ([time for time, _, _ in frames_of_all] if shots else [])
+        assert scores[-1] == scores[0]
+    if shots:
+        assert scores[0][0] == 0
+        assert min(scores[0][1:]) > 0
+
+
+def test_key_frames_to_embed_are_the_first_of_each_slot(encoded: Callable[[str], Path]) -> None:
+    path, options = encoded("mpeg1.mpg"), FrameOptions(mode="keyframes")
+    info = describe(path)
+    [batch] = plan_batches(info, options, embed_fps=Fraction(1), shots=True)
+    frames = sample_frames(path, info, batch, options, 1)
+    chosen = {slot: time for slot, time in zip(frames.slots, frames.times, strict=True) if slot is not None}
+    assert sorted(chosen) == sorted({int(time) for time in frames.times})
+    assert all(time == min(t for t in frames.times if int(t) == slot) for slot, time in chosen.items())
+    assert frames.shots is None
+
+
 @pytest.mark.parametrize("name", ["open_gop.mp4", "mpeg1.mpg", "vp9.webm"])
 def test_threads_change_nothing(encoded: Callable[[str], Path], name: str) -> None:
     assert_same(sample_all(encoded(name), FrameOptions(fps=5), threads=3), displayed(encoded(name), 5))
@@ -145,7 +195,7 @@ def test_key_frames_are_all_found_whatever_the_batches(encoded: Callable[[str], 
         found: dict[float, np.ndarray] = {}
         for batch in plan_batches(info, options):
             frames = sample_frames(encoded(name), info, batch, options, 1)
-            assert frames.indexes == sorted(set(frames.indexes))
+            assert frames.indexes == sorted({index for index in frames.indexes if index is not None})
             found |= dict(zip(frames.times, frames.images, strict=True))
         assert sorted(found) == sorted(wanted)
         assert all(np.array_equal(found[time], wanted[time]) for time in wanted)
@@ -271,6 +321,11 @@ def test_stored_batch_comes_back(tmp_path: Path) -> None:
     images = [np.dstack([slope, np.full((90, 160), 40 * k, np.uint8), slope]) for k in range(3)]
     frames = Frames(images=images, times=[0.04, 1 / 3, 2.0], indexes=[4, 5, 9], width=1920, height=1080)
     path = tmp_path / "frames.parquet"
+    save_frames(replace(frames, slots=[None, 0, 1], indexes=[4, None, 9]), path, FrameOptions(quality=95))
+    assert (load_frames(path).times, load_frames(path).indexes) == ([0.04, 2.0], [4, 9])
+    assert load_frame_times(path) == ([4, 9], [0.04, 2.0])
+    assert len(load_encoded_frames(path)) == 2
+    assert (load_frames(path, "slot").times, load_frames(path, "slot").slots) == ([1 / 3, 2.0], [0, 1])
     save_frames(frames, path, FrameOptions(quality=95))
     loaded = load_frames(path)
     assert (loaded.times, loaded.indexes) == (frames.times, frames.indexes)

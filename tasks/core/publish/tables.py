@@ -201,8 +201,8 @@ def _tags(result: Result) -> Iterator[Row]:
 
 def _embeddings(result: Result, found: Embeddings) -> Iterator[Row]:
     model = result.models["embeddings"].digest
-    for number, (time, vector) in enumerate(zip(found.times, found.vectors, strict=True)):
-        yield {"frame": number, "time": time, "model": model, "vector": vector}
+    for slot, time, vector in zip(found.slots, found.times, found.vectors, strict=True):
+        yield {"frame": slot, "time": time, "model": model, "vector": vector}
 
 
 def camera_of(source: str) -> str | None:

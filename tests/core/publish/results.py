@@ -115,7 +115,8 @@ def result(**changes: Any) -> Result:
 def embeddings(count: int = 4) -> Embeddings:
     """Unit vectors of 8 numbers, one a second."""
     vectors = np.random.default_rng(1).standard_normal((count, 8)).astype(np.float32)
-    return Embeddings([float(at) for at in range(count)], vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+    slots = list(range(count))
+    return Embeddings(slots, [float(at) for at in slots], vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
 
 
 def empty() -> Result:
