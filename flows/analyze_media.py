@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from fractions import Fraction
 from typing import Any, Literal
 
 from prefect import flow, get_run_logger
@@ -14,12 +15,12 @@ from prefect.states import Completed
 from flows import summary
 from flows.progress import Progress
 from flows.task_runner import ClusterTaskRunner
-from tasks import media, publish, speech, vision
+from tasks import media, publish, speech, text_bank, vision
 from tasks.core.errors import PermanentError
 from tasks.core.fetch import display_source
 from tasks.core.frames import plan_batches
 from tasks.core.options import AnalyzeOptions
-from tasks.core.schema import AnalyzeReport, Findings, MediaRef, ModelInfo, StageTiming
+from tasks.core.schema import AnalyzeReport, BankRef, Findings, MediaRef, ModelInfo, StageTiming
 from tasks.lease import Lease, exclusive
 from tasks.lookup import quarantined
 from tasks.models import resolve_models
@@ -112,13 +113,25 @@ def _analyze(
     segments = speech.segment_speech.submit(found, audio, options.segments)
     progress.expect("audio")
     progress.expect("segments")
-    batches = plan_batches(info, options.frames)
+    embed_fps = Fraction(options.embeddings.frames_per_chunk) / Fraction(str(options.embeddings.chunk_s))
+    shots = options.scenes.shots and options.frames.mode == "uniform"
+    batches = plan_batches(info, options.frames, embed_fps=embed_fps if "embeddings" in models else None, shots=shots)
     frames = [vision.sample_frames.submit(found, info, batch, options.frames) for batch in batches]
     progress.expect("frames", len(frames))
-    boxes = []
+    boxes, vectors, scenes, described = [], [], [], []
     if "detections" in models:
         boxes = [vision.detect_objects.submit(found, f, models["detections"], options.detections) for f in frames]
         progress.expect("detections", len(boxes))
+    if "embeddings" in models and frames:
+        vectors = [vision.embed_frames.submit(found, f, models["embeddings"], options.embeddings) for f in frames]
+        bank = _bank(found.store, options, models)
+        described = [vision.describe.submit(found, info, vectors, bank, options.embeddings, options.tags)]
+        progress.expect("embeddings", len(vectors))
+        progress.expect("description")
+    if frames and (shots or vectors):
+        compared = frames if shots else []
+        scenes = [vision.detect_scenes.submit(found, compared, vectors, options.scenes)]
+        progress.expect("scenes")
 
     progress.gather("audio", [audio])
     [heard] = progress.gather("segments", [segments])
@@ -146,10 +159,21 @@ def _analyze(
         transcript=progress.gather("transcript", said),
         frames=progress.gather("frames", frames),
         detections=progress.gather("detections", boxes),
+        embeddings=progress.gather("embeddings", vectors),
+        scenes=next(iter(progress.gather("scenes", scenes)), None),
+        description=next(iter(progress.gather("description", described)), None),
     )
     published = publish.publish_result.submit(found, info, options, models, findings, timing, notices)
     progress.gather("publish", [published])
     progress.finish()
+
+
+def _bank(store: str, options: AnalyzeOptions, models: dict[str, ModelInfo]) -> Any:
+    """The text bank's vectors: those in the store, or the future of a task that makes them."""
+    bank = BankRef(name=models["tags"].name, digest=models["tags"].digest, model=models["embeddings"].digest)
+    if open_store(store).size(bank.path) is not None:
+        return bank
+    return text_bank.embed_text_bank.submit(store, bank, models["embeddings"], options.tags, options.embeddings)
 
 
 def _is_done(root: Store, found: MediaRef, key: str) -> bool:

@@ -131,6 +131,13 @@ def show_report(report: AnalyzeReport, result: Result | None) -> None:
     if result.detections.frames_sampled:
         seen = ", ".join(f"{name} {count}" for name, count in result.detections.classes.items()) or "nothing"
         say(f"  seen      {seen}  (boxes in {result.detections.frames_sampled} frames)")
+    if result.caption:
+        say(f"  shows     {_one_line(result.caption.text)}")
+    if result.tags:
+        say(f"  tags      {', '.join(_one_line(tag.text) for tag in result.tags)}")
+    if result.scenes:
+        cuts = sum(scene.method == "shot" for scene in result.scenes)
+        say(f"  scenes    {cuts} cuts, {len(result.scenes) - cuts} frames unlike those before")
     say(f"  result    {report.result}")
     say(f"  report    {result.artifacts['report']}")
 

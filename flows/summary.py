@@ -42,6 +42,10 @@ def markdown(result: Result) -> str:
     if result.detections.classes:
         lines += ["", f"## Seen in {result.detections.frames_sampled} frames", "", "| class | boxes |", "|---|---|"]
         lines += [f"| {plain(name)} | {count} |" for name, count in result.detections.classes.items()]
+    if result.caption or result.tags:
+        lines += ["", "## Shown", ""]
+        lines += [plain(result.caption.text), ""] if result.caption else []
+        lines += [", ".join(plain(tag.text) for tag in result.tags)]
     lines += ["", f"Report: `{result.artifacts['report'].replace('`', '')}`"]
     return "\n".join(lines)
 

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tasks.core import fetch
+from tasks.core import fetch, text_bank
 from tasks.core.errors import ModelNotFound, PermanentError, ReelflowError, SourceChanged
 from tasks.core.models import weights, yolo
+from tasks.core.models.siglip_weights import resolve_siglip
 from tasks.core.options import AnalyzeOptions, DetectionOptions, LimitOptions
 from tasks.core.schema import AnalyzeReport, MediaRef, ModelInfo
 from tasks.results import quarantine, result_key, result_path, views_are_fresh, whole_result
@@ -52,7 +53,7 @@ def find_models(options: AnalyzeOptions) -> tuple[dict[str, ModelInfo], list[str
     weights is left out, with a notice; when that leaves no stage at all, ModelNotFound is raised.
     """
     here = settings()
-    said, seen = options.transcript, options.detections
+    said, seen, shown = options.transcript, options.detections, options.embeddings
     wanted: dict[str, tuple[bool, str, Callable[[], ModelInfo]]] = {
         "transcript": (
             said.enabled,
@@ -60,6 +61,11 @@ def find_models(options: AnalyzeOptions) -> tuple[dict[str, ModelInfo], list[str
             lambda: weights.resolve_whisper(said.model, here.models, here.download, language=said.language).info,
         ),
         "detections": (seen.enabled, seen.weights, lambda: _detector(seen, here)),
+        "embeddings": (
+            shown.enabled,
+            shown.model,
+            lambda: resolve_siglip(shown.model, here.models, here.download).info,
+        ),
     }
     found: dict[str, ModelInfo] = {}
     missing: dict[str, ModelNotFound] = {}
@@ -74,6 +80,8 @@ def find_models(options: AnalyzeOptions) -> tuple[dict[str, ModelInfo], list[str
             missing[stage] = error
     if missing and not found:
         raise next(iter(missing.values()))
+    if "embeddings" in found:
+        found["tags"] = _text_bank(options.tags.bank, here, bundled=found["embeddings"].bundled)
     return found, [f"No {stage}: {error.message}" for stage, error in missing.items()]
 
 
@@ -85,6 +93,11 @@ def same_weights(file: weights.WeightsFile, model: ModelInfo) -> Path:
             f"{model.digest[:12]}); give every worker the same files in REELFLOW_MODELS_DIR."
         )
     return file.path
+
+
+def _text_bank(name: str, here: Settings, *, bundled: bool) -> ModelInfo:
+    bank = text_bank.read_bank(text_bank.resolve_bank(name, here.models, bundled=bundled))
+    return ModelInfo(name=bank.name, digest=bank.digest, backend="texts")
 
 
 def _detector(options: DetectionOptions, here: Settings) -> ModelInfo:

@@ -46,17 +46,19 @@ def load_models(assignments: str) -> None:
     They are loaded by the tasks' own loaders, so the first task finds them. Raises UnknownOption for what is no option,
     and ModelNotFound for weights that are not here.
     """
-    from tasks import speech, vision
+    from tasks import speech, text_bank, vision
     from tasks.core.options import parse_options
     from tasks.lookup import find_models
 
     named = {assignment.partition(".")[0] for assignment in assignments.split()}
     if not named:
         return
-    unnamed = [f"{stage}.enabled=false" for stage in ("transcript", "detections") if stage not in named]
+    unnamed = [f"{stage}.enabled=false" for stage in ("transcript", "detections", "embeddings") if stage not in named]
     options = parse_options([*assignments.split(), *unnamed])
     models, _ = find_models(options)
     if "transcript" in models:
         speech.load_model(models["transcript"], options.transcript)
     if "detections" in models:
         vision.load_model(models["detections"], options.detections)
+    if "embeddings" in models:
+        text_bank.load_embedder(models["embeddings"], options.embeddings)

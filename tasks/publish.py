@@ -15,12 +15,14 @@ from tasks.core.records import load_records
 from tasks.core.schema import (
     ArtifactRef,
     Clip,
+    Description,
     Findings,
     FrameDetections,
     MediaInfo,
     MediaRef,
     ModelInfo,
     Result,
+    SceneChange,
     Segment,
     StageTiming,
 )
@@ -29,7 +31,7 @@ from tasks.settings import settings
 from tasks.speech import CLIPS, LANGUAGE, TRANSCRIPT
 from tasks.stage import RETRY, Meter
 from tasks.store import Store, open_store
-from tasks.vision import DETECTIONS
+from tasks.vision import DESCRIPTION, DETECTIONS, SCENES
 
 BUNDLED_NOTICE = (
     "Made with the small demonstration models that come with Reelflow. They know {what} and nothing else: on real "
@@ -74,7 +76,16 @@ def assemble_result(
     language = load_records(str, artifact_file(findings.language, LANGUAGE)) if findings.language else None
     named = findings.named()
     stages = timing | assemble.stage_timings(named.values()) | {"publish": meter.timing()}
-    views = {name: store.uri(f"media/{media.media_id}/{file}") for name, file in VIEWS.items()}
+    views = {
+        name: store.uri(f"media/{media.media_id}/{file}")
+        for name, file in VIEWS.items()
+        if findings.frames or not name.startswith("storyboard")
+    }
+    described = (
+        load_records(Description, artifact_file(findings.description, DESCRIPTION))
+        if findings.description
+        else Description()
+    )
     return Result(
         media_id=media.media_id,
         key=result_key(media.media_id, options, models),
@@ -91,6 +102,10 @@ def assemble_result(
             (load_records(list[FrameDetections], artifact_file(ref, DETECTIONS)) for ref in findings.detections),
             options.frames.fps if options.frames.mode == "uniform" else None,
         ),
+        scenes=load_records(list[SceneChange], artifact_file(findings.scenes, SCENES)) if findings.scenes else [],
+        tags=described.tags,
+        caption=described.caption,
+        chunks=described.chunks,
         artifacts={name: ref.uri for name, ref in named.items()} | views,
         timing=stages,
         cost=cost_table(stages, settings().prices),
@@ -107,6 +122,10 @@ def _clips(ref: ArtifactRef | None) -> list[Clip]:
 
 
 def _bundled_notice(models: dict[str, ModelInfo]) -> list[str]:
-    known = {"transcript": "a closed vocabulary of 38 synthetic words", "detections": "six drawn shapes"}
+    known = {
+        "transcript": "a closed vocabulary of 38 synthetic words",
+        "detections": "six drawn shapes",
+        "embeddings": "drawn pictures of coloured shapes",
+    }
     what = [known[name] for name, model in models.items() if model.bundled]
     return [BUNDLED_NOTICE.format(what=" and ".join(what))] if what else []

@@ -13,16 +13,18 @@ from tasks.core.options import AnalyzeOptions
 from tasks.core.schema import SCHEMA_VERSION, MediaRef, ModelInfo, Quarantined, Result
 from tasks.store import Store
 
-PIPELINE_VERSION = 1
+PIPELINE_VERSION = 2
 """Raised when the same options give other results than before."""
 
 VIEWS = {
     "srt": "transcript.srt",
     "vtt": "transcript.vtt",
     "contact_sheet": "contact_sheet.jpg",
+    "storyboard": "storyboard.jpg",
+    "storyboard_vtt": "storyboard.vtt",
     "report": "report.html",
 }
-"""Files beside result.json that are derived from it."""
+"""Files beside result.json that are derived from it; a media without video has no storyboard."""
 
 VIEWS_MARKER = "views.json"
 """Names the result that the views beside it were made from, and their sizes; written after them."""

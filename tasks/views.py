@@ -5,16 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import numpy as np
+
 from tasks.artifacts import artifact_file
 from tasks.core import audio as track
 from tasks.core.frame_batch import decode_image, load_encoded_frames, load_frame_times
-from tasks.core.publish import contact_sheet, report, subtitles, tables, waveform
+from tasks.core.publish import contact_sheet, report, storyboard, subtitles, tables, waveform
 from tasks.core.schema import Findings, FrameDetections, Interval, MediaRef, Result
 from tasks.lookup import source_file
 from tasks.results import VIEWS, mark_views, table_path, views_are_fresh
 from tasks.speech import AUDIO, load_segments
 from tasks.store import Store
-from tasks.vision import FRAMES
+from tasks.vision import FRAMES, load_embedded
 
 
 def write_views(store: Store, media: MediaRef, result: Result, findings: Findings) -> None:
@@ -22,7 +24,8 @@ def write_views(store: Store, media: MediaRef, result: Result, findings: Finding
     if views_are_fresh(store, result):
         return
     peaks = waveform.peaks(track.load_audio(artifact_file(findings.audio, AUDIO)))
-    sheet = _sheet(result, findings, peaks)
+    frames = _Stored(findings)
+    sheet = _sheet(result, findings, frames, peaks)
     with source_file(media) as player:
         page = report.report(result, sheet_jpeg=sheet, player=player, player_url=_player_url(media.source), peaks=peaks)
     files = {
@@ -31,12 +34,17 @@ def write_views(store: Store, media: MediaRef, result: Result, findings: Finding
         "contact_sheet": sheet,
         "report": page.encode(),
     }
+    if frames.times:
+        chosen = storyboard.choose(frames.times, result.media.duration_s)
+        small = ((frames.times[at], frames.image(at, storyboard.WIDTH)) for at in chosen)
+        files["storyboard"], track_text = storyboard.storyboard(small, result.media.duration_s)
+        files["storyboard_vtt"] = track_text.encode()
     sizes = {}
     for name, content in files.items():
         path = f"media/{media.media_id}/{VIEWS[name]}"
         store.write(path, content)
         sizes[path] = len(content)
-    for name, frame in tables.tables(result).items():
+    for name, frame in tables.tables(result, load_embedded(findings.embeddings)).items():
         path = table_path(name, media.media_id)
         with store.workspace() as work:
             part = work / "part.parquet"
@@ -46,27 +54,41 @@ def write_views(store: Store, media: MediaRef, result: Result, findings: Finding
     mark_views(store, result, sizes)
 
 
-def _sheet(result: Result, findings: Findings, peaks: list[float]) -> bytes:
-    rows = [
-        (artifact_file(ref, FRAMES), row, time)
-        for ref in findings.frames
-        for row, time in enumerate(load_frame_times(artifact_file(ref, FRAMES))[1])
-    ]
-    if not rows:
+class _Stored:
+    """The sampled frames of a media, read and decoded when they are asked for."""
+
+    def __init__(self, findings: Findings) -> None:
+        self._rows = [
+            (path, row, time)
+            for path in (artifact_file(ref, FRAMES) for ref in findings.frames)
+            for row, time in enumerate(load_frame_times(path)[1])
+        ]
+        self.times = [time for _, _, time in self._rows]
+        self._encoded: tuple[Path | None, list[bytes]] = (None, [])
+
+    def image(self, at: int, least_width: int | None = None) -> np.ndarray:
+        """BGR picture of the frame at this position; see decode_image."""
+        path, row, _ = self._rows[at]
+        if self._encoded[0] != path:
+            self._encoded = (path, load_encoded_frames(path))
+        return decode_image(self._encoded[1][row], path, least_width)
+
+
+def _sheet(result: Result, findings: Findings, frames: _Stored, peaks: list[float]) -> bytes:
+    if not frames.times:
         speech: list[Interval] = load_segments(findings.segments)
         return contact_sheet.audio_sheet(peaks, result.media.duration_s, speech)
     found = result.detections.frames or [
-        FrameDetections(index=number, time=time) for number, (_, _, time) in enumerate(rows)
+        FrameDetections(index=number, time=time) for number, time in enumerate(frames.times)
     ]
     chosen = contact_sheet.choose(found)
-    encoded: dict[Path, list[bytes]] = {}
-    images = []
-    for position in chosen:
-        path, row, _ = rows[position]
-        images.append(decode_image(encoded.setdefault(path, load_encoded_frames(path))[row], path))
+    images = [frames.image(position) for position in chosen]
     video = result.media.video
     size = (video.width, video.height) if video else (1, 1)
-    return contact_sheet.contact_sheet(images, [found[position] for position in chosen], size)
+    heading = [result.caption.text] if result.caption else []
+    if result.tags:
+        heading.append(", ".join(tag.text for tag in result.tags))
+    return contact_sheet.contact_sheet(images, [found[position] for position in chosen], size, heading=heading)
 
 
 def _player_url(source: str) -> str | None:

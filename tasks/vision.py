@@ -2,31 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from tasks.artifacts import artifact_file
+from tasks.core import describe as core_describe
 from tasks.core import frames as sampling
+from tasks.core.embeddings import Embeddings, concatenate, load_embeddings, save_embeddings
 from tasks.core.frame_batch import load_frames, save_frames
 from tasks.core.frames import FrameBatchSpec
 from tasks.core.models import weights, yolo
-from tasks.core.options import DetectionOptions, FrameOptions
+from tasks.core.options import DetectionOptions, EmbeddingOptions, FrameOptions, SceneOptions, TagOptions
 from tasks.core.records import save_records
-from tasks.core.schema import ArtifactRef, FrameDetections, MediaInfo, MediaRef, ModelInfo
+from tasks.core.scenes import EmaScenes
+from tasks.core.schema import ArtifactRef, BankRef, FrameDetections, MediaInfo, MediaRef, ModelInfo, SceneChange
+from tasks.core.shots import find_cuts, load_shots, save_shots
 from tasks.lookup import same_weights, source_file
 from tasks.settings import settings
 from tasks.stage import stage
+from tasks.store import open_store
+from tasks.text_bank import load_bank_vectors, load_embedder
 from tasks.threads import threads_per_task
 
 FRAMES = "frames.parquet"
+SHOTS = "shots.npz"
 DETECTIONS = "detections.json"
+EMBEDDINGS = "embeddings.npz"
+SCENES = "scenes.json"
+DESCRIPTION = "description.json"
 
 
-@stage("frames", version=1, label="{media.name} from {batch.start:.0f} s")
+@stage("frames", version=2, label="{media.name} from {batch.start:.0f} s")
 def sample_frames(media: MediaRef, info: MediaInfo, batch: FrameBatchSpec, options: FrameOptions, out: Path) -> None:
-    """One batch of frames with their exact times."""
+    """One batch of frames with their exact times, and how much every frame of its stretch differs from the last."""
     with source_file(media) as path:
         found = sampling.sample_frames(path, info, batch, options, threads_per_task())
     save_frames(found, out / FRAMES, options)
+    if found.shots:
+        save_shots(found.shots, out / SHOTS)
 
 
 @stage("detections", version=1, tags=["gpu"], label="{media.name}")
@@ -40,6 +53,50 @@ def detect_objects(
     save_records(
         [FrameDetections(index=index, time=time, boxes=found) for index, time, found in rows], out / DETECTIONS
     )
+
+
+@stage("embeddings", version=1, tags=["gpu"], label="{media.name}")
+def embed_frames(media: MediaRef, frames: ArtifactRef, model: ModelInfo, options: EmbeddingOptions, out: Path) -> None:
+    """Vectors of one batch of frames.  (T frames in, (T, D) float32 of length 1 out.)"""
+    batch = load_frames(artifact_file(frames, FRAMES), "slot")
+    vectors = load_embedder(model, options).embed_images(batch.images)
+    slots = [slot for slot in batch.slots if slot is not None]
+    save_embeddings(Embeddings(slots, batch.times, vectors), out / EMBEDDINGS)
+
+
+@stage("scenes", version=1, label="{media.name}")
+def detect_scenes(
+    media: MediaRef, frames: list[ArtifactRef], embeddings: list[ArtifactRef], options: SceneOptions, out: Path
+) -> None:
+    """Scene changes by meaning, following the embeddings in order of time, and cuts between shots."""
+    found: list[SceneChange] = []
+    if embeddings:
+        vectors = load_embedded(embeddings)
+        found += EmaScenes(options).update(vectors.times, vectors.vectors)
+    if frames:
+        found += find_cuts([load_shots(artifact_file(ref, SHOTS)) for ref in frames], options)
+    save_records(sorted(found, key=lambda change: (change.time, change.method)), out / SCENES)
+
+
+@stage("description", version=1, label="{media.name}")
+def describe(
+    media: MediaRef,
+    info: MediaInfo,
+    embeddings: list[ArtifactRef],
+    bank: BankRef,
+    chunks: EmbeddingOptions,
+    options: TagOptions,
+    out: Path,
+) -> None:
+    """Tags and caption of each chunk and of the media."""
+    vectors = load_bank_vectors(open_store(media.store), bank)
+    found = core_describe.describe(load_embedded(embeddings), vectors, chunks, options.top, info.duration_s)
+    save_records(found, out / DESCRIPTION)
+
+
+def load_embedded(batches: Sequence[ArtifactRef]) -> Embeddings:
+    """The batches' vectors, in order of time."""
+    return concatenate([load_embeddings(artifact_file(ref, EMBEDDINGS)) for ref in batches])
 
 
 def load_model(model: ModelInfo, options: DetectionOptions) -> yolo.YoloModel:

@@ -21,6 +21,7 @@
     └── SetupError                the installation, not the media: nothing is quarantined
         ├── ModelNotFound         model_not_found    weights that cannot be had here
         ├── BadModel              bad_model          weights that are damaged, unsafe to load or of another kind
+        ├── BadTextBank           bad_text_bank      a bank of tags that is missing or no bank
         ├── NoWorker              no_worker          no Dask worker offers what a task needs
         ├── StoreUnavailable      store_unavailable  the store or the host's cache cannot be read or written
         ├── CredentialsRefused    credentials        credentials for sources are missing, wrong or expired
@@ -146,6 +147,10 @@ class StoreUnavailable(SetupError):
 
 class CredentialsRefused(SetupError):
     code = "credentials"
+
+
+class BadTextBank(SetupError):
+    code = "bad_text_bank"
 
 
 class ToolFailed(SetupError):

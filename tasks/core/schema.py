@@ -251,6 +251,20 @@ class ArtifactRef(Record):
     cached: bool = False
 
 
+class BankRef(Record):
+    """A text bank as vectors of one model, in a store."""
+
+    name: str
+    digest: str
+    """Of the bank's texts."""
+    model: str
+    """Digest of the model."""
+
+    @property
+    def path(self) -> str:
+        return f"text_banks/{self.name}/{self.model[:16]}-{self.digest[:16]}.npz"
+
+
 class Findings(Record):
     """The artifacts of one media that a result is made of."""
 
@@ -265,14 +279,18 @@ class Findings(Record):
     """One per batch of frames, in order."""
     detections: list[ArtifactRef] = []
     """One per artifact in `frames`, or none."""
+    embeddings: list[ArtifactRef] = []
+    """One per artifact in `frames`, or none."""
+    scenes: ArtifactRef | None = None
+    description: ArtifactRef | None = None
 
     def named(self) -> dict[str, ArtifactRef]:
         """Every artifact by name; batches are numbered: frames/0, frames/1."""
-        names = ("probe", "audio", "segments", "clips", "language")
+        names = ("probe", "audio", "segments", "clips", "language", "scenes", "description")
         single = {name: ref for name in names if (ref := getattr(self, name))}
         batches = {
             f"{name}/{number}": ref
-            for name in ("transcript", "frames", "detections")
+            for name in ("transcript", "frames", "detections", "embeddings")
             for number, ref in enumerate(getattr(self, name))
         }
         return single | batches

@@ -23,7 +23,7 @@ from tasks.core.errors import BadModel, ModelNotFound, NetworkError
 from tasks.core.models import bundled
 from tasks.core.schema import ModelInfo, Record
 
-Kind = Literal["whisper", "yolo"]
+Kind = Literal["whisper", "yolo", "siglip"]
 
 SIZES_ON_GPU = ("large-v3", "large-v3-turbo", "large-v2", "large-v1", "medium", "small", "base", "tiny")
 SIZES_ON_CPU = ("base", "small", "tiny", "medium", "large-v3-turbo", "large-v3", "large-v2", "large-v1")
@@ -72,7 +72,7 @@ def resolve_whisper(
         ranking = [size + ending for size in sizes for ending in endings]
         found = _best_whisper(folders, ranking)
         if found is None:
-            raise _not_found("no Whisper weights", folders, "base" if language != "en" else "base.en")
+            raise not_found("no Whisper weights", folders, "base" if language != "en" else "base.en")
         return found
     if (path := _explicit(name)) is not None:
         return _weights(path)
@@ -82,10 +82,10 @@ def resolve_whisper(
         return found
     if canonical not in whisper_models():
         names = ", ".join(whisper_models())
-        raise _not_found(f"{name}: no such Whisper model or file (names: {names})", folders, "base")
+        raise not_found(f"{name}: no such Whisper model or file (names: {names})", folders, "base")
     if download:
         return fetch_weights(canonical, models_dir)
-    raise _not_found(f"{canonical}.pt", folders, canonical)
+    raise not_found(f"{canonical}.pt", folders, canonical)
 
 
 def resolve_yolo(name: str, models_dir: Path | None, download: bool = False, *, gpu: bool | None = None) -> WeightsFile:
@@ -102,7 +102,7 @@ def resolve_yolo(name: str, models_dir: Path | None, download: bool = False, *, 
             (rank, path) for path in _files(folders) if (rank := _yolo_rank(path.stem, has_gpu(gpu))) is not None
         )
         if not ranked:
-            raise _not_found("no YOLO weights", folders, "yolo11n.pt")
+            raise not_found("no YOLO weights", folders, "yolo11n.pt")
         return _weights(ranked[0][1])
     if (path := _explicit(name)) is not None:
         return _weights(path)
@@ -112,15 +112,19 @@ def resolve_yolo(name: str, models_dir: Path | None, download: bool = False, *, 
         return _weights(min(matching, key=lambda path: path.stem != stem))
     if download:
         return fetch_weights(f"{stem}.pt", models_dir)
-    raise _not_found(f"{stem}.pt", folders, f"{stem}.pt")
+    raise not_found(f"{stem}.pt", folders, f"{stem}.pt")
 
 
 def fetch_weights(name: str, models_dir: Path | None) -> WeightsFile:
     """Downloads published weights through their library into the models folder, else the library's cache.
 
-    Whisper's files are checked against the digest in their address.  Raises ModelNotFound for a name that is not
-    published, NetworkError when the download fails, BadModel when what came is not what was published.
+    Whisper's files are checked against the digest in their address; a SigLIP is a folder.  Raises ModelNotFound for a
+    name that is not published, NetworkError when the download fails, BadModel when what came is not what was published.
     """
+    from tasks.core.models import siglip_weights
+
+    if siglip_weights.is_siglip_name(name):
+        return siglip_weights.fetch_siglip(name, models_dir)
     canonical = ALIASES.get(name, name)
     kind: Kind = "whisper" if canonical in whisper_models() else "yolo"
     folder = models_dir or (_whisper_cache() if kind == "whisper" else _yolo_cache() or Path.cwd())
@@ -133,8 +137,10 @@ def fetch_weights(name: str, models_dir: Path | None) -> WeightsFile:
 
 
 def list_models(models_dir: Path | None) -> list[ModelRow]:
-    """Every weights file that the resolvers can find, the bundled ones first."""
-    rows: list[ModelRow] = []
+    """Everything that the resolvers can find, the bundled ones first."""
+    from tasks.core.models import siglip_weights
+
+    rows = [_row("siglip", found) for found in siglip_weights.list_siglips(models_dir)]
     for kind in ("whisper", "yolo"):
         if _bundled_path(kind).is_file():
             rows.append(_row(kind, _bundled(kind)))
@@ -183,11 +189,12 @@ def _bundled(kind: Kind) -> WeightsFile:
 
 
 def _row(kind: Kind, weights: WeightsFile) -> ModelRow:
+    files = weights.path.glob("*.safetensors") if weights.path.is_dir() else [weights.path]
     return ModelRow(
         kind=kind,
         name=weights.info.name,
         where=str(weights.path),
-        bytes=weights.path.stat().st_size,
+        bytes=sum(path.stat().st_size for path in files),
         digest=weights.info.digest,
         bundled=weights.info.bundled,
     )
@@ -283,11 +290,11 @@ def has_gpu(gpu: bool | None = None) -> bool:
     return not hidden and any(Path("/dev").glob("nvidia[0-9]*"))
 
 
-def _not_found(what: str, folders: list[Path], name: str) -> ModelNotFound:
+def not_found(what: str, folders: list[Path], name: str) -> ModelNotFound:
+    """The error that names what is missing, the folders and the command that gets `name`."""
     looked = ", ".join(map(str, folders)) or "no folder is configured (REELFLOW_MODELS_DIR)"
     return ModelNotFound(
-        f"{what}: not found; looked in {looked}. Put the file there, or get it with: "
-        f"python -m flows models fetch {name}"
+        f"{what}: not found; looked in {looked}. Put it there, or get it with: python -m flows models fetch {name}"
     )
 
 
@@ -314,7 +321,9 @@ def _fetch_yolo(name: str, folder: Path) -> Path:
 
     file = name if name.endswith(".pt") else f"{name}.pt"
     if Path(file).name != file or file not in GITHUB_ASSETS_NAMES:
-        raise ModelNotFound(f"{name}: neither Whisper nor Ultralytics publishes it; see: python -m flows models list")
+        raise ModelNotFound(
+            f"{name}: neither Whisper, Ultralytics nor a SigLIP is published under it; see: python -m flows models list"
+        )
     offline = os.environ.pop("YOLO_OFFLINE", None)
     try:
         path = Path(attempt_download_asset(folder / file))

@@ -28,7 +28,9 @@ INK: Final = (236, 237, 238)
 QUIET: Final = (120, 124, 130)
 SPEECH: Final = (76, 141, 255)
 LABEL_HEIGHT: Final = 16
+HEADING_HEIGHT: Final = 26
 _LABEL_CHARACTERS: Final = 28
+_LINE_CHARACTERS: Final = 300
 
 
 def choose(detections: Sequence[FrameDetections], max_frames: int = 16) -> list[int]:
@@ -52,11 +54,13 @@ def contact_sheet(
     *,
     columns: int = 4,
     max_frames: int = 16,
+    heading: Sequence[str] = (),
 ) -> bytes:
     """JPEG of tiles with boxes, class names, confidences and times.
 
     `frames` are BGR (height x width x 3, uint8) of any size; `detections[i]` belongs to `frames[i]` and its boxes are
     pixels of a frame of `source_size` (width, height). Frames beyond `max_frames` are thinned out by `choose`.
+    Lines of `heading` stand above the tiles, cut to fit.
     Raises ValueError when there are no frames or the two sequences differ in length.
     """
     if not frames or len(frames) != len(detections):
@@ -68,10 +72,14 @@ def contact_sheet(
     tiles = [_tile(frames[at], detections[at], source_size, size, colors) for at in chosen]
     columns = min(columns, len(tiles))
     rows = math.ceil(len(tiles) / columns)
-    sheet = Image.new("RGB", (columns * (size[0] + GAP) + GAP, rows * (size[1] + GAP) + GAP), GROUND)
+    top = len(heading) * HEADING_HEIGHT
+    width = columns * (size[0] + GAP) + GAP
+    sheet = Image.new("RGB", (width, top + rows * (size[1] + GAP) + GAP), GROUND)
+    for number, line in enumerate(heading):
+        _heading(ImageDraw.Draw(sheet), number, line, width)
     for number, tile in enumerate(tiles):
         row, column = divmod(number, columns)
-        sheet.paste(tile, (GAP + column * (size[0] + GAP), GAP + row * (size[1] + GAP)))
+        sheet.paste(tile, (GAP + column * (size[0] + GAP), top + GAP + row * (size[1] + GAP)))
     return _jpeg(sheet)
 
 
@@ -98,6 +106,15 @@ def audio_sheet(peaks: Sequence[float], duration_s: float, speech: Sequence[Inte
             left = margin + bar * 4
             draw.rectangle((left, center - half, left + 2, center + half), SPEECH if spoken[at] else QUIET)
     return _jpeg(sheet)
+
+
+def _heading(draw: ImageDraw.ImageDraw, number: int, line: str, width: int) -> None:
+    font = ImageFont.load_default(17 if number == 0 else 14)
+    text = " ".join(line.split())[:_LINE_CHARACTERS]
+    while text and draw.textlength(text, font=font) > width - 2 * GAP:
+        text = text[:-2].rstrip() + "…" if len(text) > 2 else ""
+    middle = GAP + number * HEADING_HEIGHT + HEADING_HEIGHT // 2
+    draw.text((GAP, middle), text, INK if number == 0 else QUIET, font=font, anchor="lm")
 
 
 def _tile(

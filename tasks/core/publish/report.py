@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -17,7 +18,7 @@ from tasks.core.publish import timeline
 from tasks.core.publish.palette import class_colors
 from tasks.core.publish.player import EMBED_BYTES, data_uri, local_link, media_type, source_name, source_text
 from tasks.core.publish.waveform import clock
-from tasks.core.schema import Detections, Interval, Result, StageTiming
+from tasks.core.schema import Detections, Interval, Result, SceneChange, StageTiming
 
 DOWNLOADS: Final[Mapping[str, str]] = {
     "Subtitles (SRT)": "transcript.srt",
@@ -30,6 +31,7 @@ DOWNLOADS: Final[Mapping[str, str]] = {
 _HERE: Final = Path(__file__).parent
 _LANES: Final = 8
 _SERIES: Final = 7
+_SAME_CHANGE_S: Final = 1.0
 
 
 def report(
@@ -72,6 +74,8 @@ def report(
         ticks=timeline.ticks(duration),
         speech=timeline.spans(spoken, duration),
         wave=timeline.wave(peaks),
+        cuts=_cuts(result.scenes),
+        scenes=timeline.spans([Interval(start=scene.time, end=scene.time) for scene in result.scenes], duration),
         lanes=[(name, colors[name], timeline.density(counts, name, duration)) for name in named[:_LANES]],
         chart=timeline.chart(counts, named[:_SERIES], duration),
         colors={**colors, "other": "#8a8f98"} if len(named) > _SERIES else colors,
@@ -150,9 +154,27 @@ def _figures(result: Result, named: list[str]) -> list[tuple[str, str, str]]:
         figures.append(("Detections", f"{boxes:,}", f"in {found.frames_sampled:,} frames"))
         remark = f"{found.classes[named[0]]:,} boxes of {named[0]}" if named else "nothing found"
         figures.append(("Classes", str(len(named)), remark))
+    if result.scenes:
+        about = result.tags[0].text if result.tags else "cuts between shots"
+        figures.append(("Scene changes", f"{len(_cuts(result.scenes)):,}", about))
     figures.append(("Work", seconds(work), f"{sum(stage.runs for stage in result.timing.values()):,} task runs"))
     figures.append(("Cost", money(result.cost.get("total", 0.0)), "US dollars, list prices"))
     return figures
+
+
+def _cuts(scenes: Sequence[SceneChange]) -> list[dict[str, Any]]:
+    """Changes as one sees them: a shot's time where both methods find it, and the first of frames that go on changing.
+
+    The moving average takes a while to reach a new scene: its frames up to _SAME_CHANGE_S apart are one change.
+    """
+    named = {"shot": "cut between shots", "ema": "other content"}
+    changes: list[dict[str, Any]] = []
+    last = -math.inf
+    for scene in sorted(scenes, key=lambda scene: (scene.time, scene.method == "ema")):
+        if scene.method == "shot" or scene.time - last > _SAME_CHANGE_S:
+            changes.append({"time": scene.time, "methods": named[scene.method]})
+        last = scene.time
+    return changes
 
 
 def _classes(detections: Detections, named: list[str]) -> list[dict[str, Any]]:

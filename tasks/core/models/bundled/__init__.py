@@ -6,6 +6,9 @@ from typing import Any
 FOLDER = Path(__file__).resolve().parent
 SPEECH_CHECKPOINT = FOLDER / "whisper-bundled.pt"
 SHAPES_WEIGHTS = FOLDER / "yolo11-shapes.pt"
+SCENES_MODEL = FOLDER / "siglip-scenes"
+"""Folder in transformers' format."""
+
 SAMPLE_CLIP = FOLDER / "sample.mp4"
 SAMPLE_TRUTH = FOLDER / "sample.json"
 METRICS = FOLDER / "metrics.json"

@@ -1,0 +1,51 @@
+"""Text banks in the store: each embedded once per model and content."""
+
+from __future__ import annotations
+
+from prefect import task
+
+from tasks.core import text_bank
+from tasks.core.errors import BadTextBank
+from tasks.core.models import siglip, siglip_weights
+from tasks.core.options import EmbeddingOptions, TagOptions
+from tasks.core.schema import BankRef, ModelInfo
+from tasks.core.text_bank import BankVectors
+from tasks.lookup import same_weights
+from tasks.settings import settings
+from tasks.stage import RETRY
+from tasks.store import Store, open_store
+
+FILE = "bank.npz"
+
+
+@task(task_run_name="text bank: {bank.name}", tags=["gpu"], **RETRY)
+def embed_text_bank(
+    store: str, bank: BankRef, model: ModelInfo, options: TagOptions, embedding: EmbeddingOptions
+) -> BankRef:
+    """Leaves the bank's vectors in the store, unless they are there.
+
+    Raises BadTextBank where this host's file is not the one that the run began with.
+    """
+    root = open_store(store)
+    if root.size(bank.path) is None:
+        path = text_bank.resolve_bank(options.bank, settings().models, bundled=model.bundled)
+        texts = text_bank.read_bank(path)
+        if texts.digest != bank.digest:
+            raise BadTextBank(f"{path} is not the text bank that this run began with; give every worker the same file.")
+        reader = load_embedder(model, embedding)
+        vectors = text_bank.embed_bank(texts, reader.embed_texts, reader.logit_scale, reader.logit_bias)
+        with root.workspace() as work:
+            text_bank.save_vectors(vectors, work / FILE)
+            root.put(bank.path, work / FILE)
+    return bank
+
+
+def load_bank_vectors(store: Store, bank: BankRef) -> BankVectors:
+    """The vectors of a bank that was embedded."""
+    return text_bank.load_vectors(store.local(bank.path))
+
+
+def load_embedder(model: ModelInfo, options: EmbeddingOptions) -> siglip.SiglipModel:
+    """The network, loaded by this process's first call and kept."""
+    file = siglip_weights.resolve_siglip(options.model, settings().models)
+    return siglip.load(same_weights(file, model), options.device, options.precision)
