@@ -136,6 +136,26 @@ def backfill(
     raise typer.Exit(EXIT_FAILED if done.failed else EXIT_QUARANTINED if done.quarantined else 0)
 
 
+@app.command("text-bank")
+def text_bank(
+    bank: Annotated[
+        str, typer.Argument(help="auto, default, shapes, or a YAML file of tags and descriptions")
+    ] = "auto",
+    store: Store = None,
+    assignments: Assignments = None,
+    json_lines: AsJson = False,
+) -> None:
+    """Embed a bank of tags and descriptions; media are described with it by `--set tags.bank=...`.
+
+    Copy tasks/core/text_banks/default.yaml, edit it and give its path. The model is `--set embeddings.model=...`.
+    """
+    from flows.console import say
+    from flows.run import text_bank as run
+
+    done = run(bank, store, assignments or [])
+    print(done.model_dump_json()) if json_lines else say(done.sentence())
+
+
 @app.command()
 def options() -> None:
     """List every option of `--set` with its default."""

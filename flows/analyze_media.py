@@ -20,7 +20,7 @@ from tasks.core.errors import PermanentError
 from tasks.core.fetch import display_source
 from tasks.core.frames import plan_batches
 from tasks.core.options import AnalyzeOptions
-from tasks.core.schema import AnalyzeReport, BankRef, Findings, MediaRef, ModelInfo, StageTiming
+from tasks.core.schema import AnalyzeReport, Findings, MediaRef, ModelInfo, StageTiming
 from tasks.lease import Lease, exclusive
 from tasks.lookup import quarantined
 from tasks.models import resolve_models
@@ -170,7 +170,7 @@ def _analyze(
 
 def _bank(store: str, options: AnalyzeOptions, models: dict[str, ModelInfo]) -> Any:
     """The text bank's vectors: those in the store, or the future of a task that makes them."""
-    bank = BankRef(name=models["tags"].name, digest=models["tags"].digest, model=models["embeddings"].digest)
+    bank = text_bank.bank_ref(models)
     if open_store(store).size(bank.path) is not None:
         return bank
     return text_bank.embed_text_bank.submit(store, bank, models["embeddings"], options.tags, options.embeddings)

@@ -21,6 +21,7 @@ from tasks.settings import settings
 from tasks.store import open_store
 
 if TYPE_CHECKING:
+    from flows.build_text_bank import TextBankReport
     from flows.plan import Plan
     from flows.tally import BackfillReport
     from tasks.core.listing import Selection
@@ -74,6 +75,17 @@ def backfill(
             finally:
                 listener.reset(token)
         return BackfillReport.model_validate(state.result(raise_on_failure=False, _sync=True))
+
+
+def text_bank(bank: str, store: str | None, assignments: Sequence[str]) -> TextBankReport:
+    """Embeds a text bank where it is not embedded yet."""
+    options = parse_options(assignments)
+    with engine():
+        from flows.build_text_bank import build_text_bank
+
+        state: Any = build_text_bank(bank=bank, store=store, embeddings=options.embeddings, return_state=True)
+        report: TextBankReport = state.result(_sync=True)
+        return report
 
 
 def plan_backfill(

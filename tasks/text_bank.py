@@ -18,6 +18,11 @@ from tasks.store import Store, open_store
 FILE = "bank.npz"
 
 
+def bank_ref(models: dict[str, ModelInfo]) -> BankRef:
+    """The bank and the model of a run, as find_models found them."""
+    return BankRef(name=models["tags"].name, digest=models["tags"].digest, model=models["embeddings"].digest)
+
+
 @task(task_run_name="text bank: {bank.name}", tags=["gpu"], **RETRY)
 def embed_text_bank(
     store: str, bank: BankRef, model: ModelInfo, options: TagOptions, embedding: EmbeddingOptions
