@@ -11,14 +11,14 @@ from pathlib import Path
 
 from imageio_ffmpeg import get_ffmpeg_exe
 
-from benchmarks._corpus import tiny
+from benchmarks._corpus import WITHOUT_SCENES, tiny
 from benchmarks._measured_backfill import Answer, Asked, Spec, measure
 from benchmarks._media import test_media
 from benchmarks._simulation import NEAR
 from benchmarks._stage_costs import Costs, Kind, Overhead, fit, fit_kind
 from tasks.core.models import bundled
 
-OPTIONS = ["transcript.model=bundled", "detections.weights=auto"]
+OPTIONS = ["transcript.model=bundled", "detections.weights=auto", *WITHOUT_SCENES]
 KINDS = {"street": ".mp4", "talk": ".mp4", "radio": ".flac"}
 """Pictures without sound (a street at 768x432), both (the bundled sample), sound alone."""
 

@@ -18,6 +18,8 @@ SECONDS = 5.0
 OPTIONS: dict[str, Any] = {
     "transcript": {"model": "bundled"},
     "detections": {"weights": "bundled", "image_size": 320, "confidence": 0.35},
+    "embeddings": {"enabled": False},
+    "scenes": {"shots": False},
 }
 """A run's options: the bundled models, which are known to read the sample exactly."""
 

@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 
 Kind = Literal["video", "audio", "broken", "duplicate"]
 
+WITHOUT_SCENES = ("scenes.shots=false", "embeddings.enabled=false")
+"""Options that leave out what the other sides of a comparison do not do: scene changes, tags and captions."""
+
 BROKEN_SHARE = DUPLICATE_SHARE = 0.05
 VIDEO_SHARE = 0.6
 RATE = 16000

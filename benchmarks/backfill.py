@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks._corpus import tiny
+from benchmarks._corpus import WITHOUT_SCENES, tiny
 from benchmarks._results import Plot, Table, parser, publish
 
 IN_THE_FLOW = ("fetch", "probe")
@@ -32,7 +32,7 @@ SETTLED_S = 8.0
 IDLE_CPU_S = 0.05
 """CPU seconds in half a second of a server that has nothing to do."""
 
-OPTIONS = ["transcript.enabled=false", "detections.weights=bundled", "detections.image_size=320"]
+OPTIONS = ["transcript.enabled=false", "detections.weights=bundled", "detections.image_size=320", *WITHOUT_SCENES]
 
 
 NOTE = "`flow MB grown`: resident memory of the flow's process, scheduler included, in each half of the run's time."

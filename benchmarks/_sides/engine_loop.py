@@ -13,6 +13,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from benchmarks._corpus import WITHOUT_SCENES
 from benchmarks._sides import CONFIDENCE, Found, Job, Parts, main
 from tasks.core.frames import FrameBatchSpec, plan_batches
 from tasks.core.options import AnalyzeOptions, parse_options
@@ -28,7 +29,7 @@ def engine_loop(job: Job) -> Found:
     from tasks.core.probe import probe
 
     [source] = job.sources
-    options = parse_options([f"transcript.model={job.whisper}", f"detections.confidence={CONFIDENCE}"])
+    options = parse_options([f"transcript.model={job.whisper}", f"detections.confidence={CONFIDENCE}", *WITHOUT_SCENES])
     cores = available_cores()
     os.environ.update(dict.fromkeys(LIBRARIES, "1"))
     with ProcessPoolExecutor(cores, get_context("spawn"), _load, (job, options)) as pool:

@@ -23,7 +23,7 @@ def analyze(job: Job, more: Sequence[str]) -> Found:
     """One source by `analyze-media`, several by a backfill, after both workers have done every stage."""
     import sys
 
-    from benchmarks._corpus import tiny
+    from benchmarks._corpus import WITHOUT_SCENES, tiny
     from tasks.core.models import bundled
     from tasks.core.options import parse_options
 
@@ -32,7 +32,7 @@ def analyze(job: Job, more: Sequence[str]) -> Found:
     from flows.run import engine
 
     models = [f"transcript.model={job.whisper}", f"detections.confidence={CONFIDENCE}", "detections.weights=auto"]
-    options = parse_options([*models, *more])
+    options = parse_options([*models, *WITHOUT_SCENES, *more])
     with redirect_stdout(sys.stderr), tempfile.TemporaryDirectory() as root, engine():
         for number, warm in enumerate(
             [bundled.SAMPLE_CLIP, bundled.SAMPLE_CLIP, _write(Path(root) / "x.mp4", tiny(1))]

@@ -28,12 +28,16 @@ def test_the_ratio_is_that_of_powers() -> None:
     assert signal_to_difference(NOISE, NOISE[:1000] * 0.0) == pytest.approx(0, abs=0.01)
 
 
-def test_rounding_passes_and_another_length_or_a_shift_does_not() -> None:
+def test_rounding_and_a_short_delay_pass_and_another_length_or_sound_does_not() -> None:
     check("side", NOISE[:-100] + np.float32(0.01), NOISE)
+    check("side", NOISE[8:], NOISE)
+    check("side", np.concatenate([NOISE[:99], NOISE]), NOISE)
     with pytest.raises(AssertionError, match="longer or shorter"):
         check("side", NOISE[: RATE // 2], NOISE)
     with pytest.raises(AssertionError, match="another sound"):
-        check("side", np.roll(NOISE, 8), NOISE)
+        check("side", NOISE[::-1], NOISE)
+    with pytest.raises(AssertionError, match="another sound"):
+        check("side", np.roll(NOISE, RATE // 4), NOISE)
 
 
 def test_extractions_of_a_video_are_the_same_sound(talk: Path, tmp_path: Path) -> None:
