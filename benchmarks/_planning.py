@@ -87,7 +87,7 @@ def steady(costs: Costs, site: Site, load: Load, slowdown: Slowdown, *, seed: in
 
     No measured part holds the end of the run, when lanes run empty.
     """
-    from scipy.stats import t  # type: ignore[import-untyped]
+    from scipy.stats import t
 
     left_out = 2 * site.lanes
     part = max(10, math.ceil(per_lane * site.lanes / BATCHES))

@@ -221,7 +221,7 @@ def fit_line(x: Sequence[float], y: Sequence[float]) -> Line:
 def fit(rows: Sequence[Sequence[float]], y: Sequence[float]) -> list[float]:
     """Coefficients of least squares, none below 0."""
     import numpy as np
-    from scipy.optimize import nnls  # type: ignore[import-untyped]
+    from scipy.optimize import nnls
 
     found, _ = nnls(np.array(rows, float), np.array(y, float))
     return [float(value) for value in found]
