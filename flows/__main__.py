@@ -136,6 +136,111 @@ def backfill(
     raise typer.Exit(EXIT_FAILED if done.failed else EXIT_QUARANTINED if done.quarantined else 0)
 
 
+@app.command()
+def search(
+    question: Annotated[
+        str,
+        typer.Argument(
+            metavar="QUERY",
+            help='Words, "a phrase", objects (2 cars, person and car within 5 s, conf>0.5), from 1:00 to 2:00',
+        ),
+    ],
+    store: Store = None,
+    kinds: Annotated[
+        list[str] | None, typer.Option("--in", metavar="KIND", help="speech, objects, scenes or tags; default all")
+    ] = None,
+    media: Annotated[list[str] | None, typer.Option(metavar="ID", help="Only this media")] = None,
+    prefix: Annotated[str | None, typer.Option(help="Only sources that begin with this")] = None,
+    camera: Annotated[str | None, typer.Option(help="Only this camera")] = None,
+    since: Annotated[datetime | None, typer.Option(help="Only media recorded (else analysed) since, UTC")] = None,
+    until: Annotated[datetime | None, typer.Option(help="Only media recorded (else analysed) before, UTC")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=500, help="Most moments")] = 20,
+    model: Annotated[str, typer.Option(help="SigLIP that reads the question; auto: the one of the store")] = "auto",
+    index: Annotated[
+        bool | None, typer.Option("--index/--tables", help="Ask the index, or the tables; default: an index if any")
+    ] = None,
+    json_lines: Annotated[bool, typer.Option("--json", help="One JSON object per moment, nothing else there")] = False,
+) -> None:
+    """Find moments: what was said, which objects are seen, what frames show; the best first.
+
+    Examples: `search "red circle"`, `search '"open the door"' --in speech`, `search "2 persons and car within 5 s"`.
+    """
+    from pydantic import ValidationError
+
+    from flows.console import say, show_moments
+    from flows.find import Finder
+    from tasks.core.search import Query, QueryError
+    from tasks.settings import settings
+
+    asked = {"text": question, "media": media or [], "prefix": prefix, "camera": camera, "since": since, "until": until}
+    try:
+        query = Query.model_validate({**asked, "limit": limit} | ({"kinds": kinds} if kinds else {}))
+        find = Finder(store or settings().store, model, indexed=index)
+        if "scenes" in query.kinds and (notice := find.notice()):
+            say(notice, err=True, style="yellow")
+        moments = find(query)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]).replace("kinds", "--in").replace("text", "QUERY")
+        raise typer.BadParameter(f"{place}: {first['msg'].removeprefix('Value error, ')}") from error
+    except QueryError as error:
+        raise typer.BadParameter(str(error)) from error
+    if json_lines:
+        for moment in moments:
+            print(moment.line())
+    else:
+        show_moments(moments)
+
+
+@app.command("build-index")
+def build_index(store: Store = None, json_lines: AsJson = False) -> None:
+    """Bring the search index of a store up to date; only what is new or changed is read.
+
+    The index is disposable: delete its folder and build it again. Without one, searches read the tables.
+    """
+    from dataclasses import asdict
+
+    from flows.console import count_progress, say
+    from tasks.index import build_index as build
+    from tasks.settings import settings
+    from tasks.store import open_store
+
+    root = open_store(store or settings().store)
+    with count_progress("Index") as counted:
+        done = build(root, lambda read, of: counted(f"{read} of {of} media read", read, of))
+    if json_lines:
+        print(json.dumps(asdict(done)))
+        return
+    say(
+        f"{done.media} media ({done.new} new, {done.changed} changed, {done.gone} gone), {done.segments} segments of "
+        f"speech, {done.vectors} frames; {done.bytes / 1e6:.1f} MB in {done.seconds:.1f} s."
+    )
+
+
+@app.command()
+def explore(
+    store: Store = None,
+    host: Annotated[str, typer.Option(help="Address to listen at; others than loopback need a token")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one")] = 8710,
+    token: Annotated[
+        str | None, typer.Option(envvar="REELFLOW_EXPLORER_TOKEN", help="What visitors need; a random one if none")
+    ] = None,
+    names: Annotated[list[str] | None, typer.Option("--name", help="Host name that browsers may use")] = None,
+    model: Annotated[str, typer.Option(help="SigLIP that reads the questions; auto: the one of the store")] = "auto",
+) -> None:
+    """Open the explorer: a web page to find moments in a store and watch them."""
+    from flows.console import say
+    from flows.explorer import serve as run
+    from flows.find import Finder
+    from tasks.settings import settings
+
+    root = store or settings().store
+    find = Finder(root, model)
+    if notice := find.notice():
+        say(notice, err=True, style="yellow")
+    run(root, find, host=host, port=port, token=token, names=names or (), say=say)
+
+
 @app.command("text-bank")
 def text_bank(
     bank: Annotated[

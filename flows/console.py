@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tasks.core.schema import AnalyzeReport, Result
+
+if TYPE_CHECKING:
+    from tasks.core.search import Moment
 
 LINE_EVERY_S = 5.0
 """Pause between two lines about a backfill where there is no terminal."""
@@ -140,6 +143,19 @@ def show_report(report: AnalyzeReport, result: Result | None) -> None:
         say(f"  scenes    {cuts} cuts, {len(result.scenes) - cuts} frames unlike those before")
     say(f"  result    {report.result}")
     say(f"  report    {result.artifacts['report']}")
+
+
+def show_moments(moments: Sequence[Moment]) -> None:
+    """Moments as a list to read: when and where, why, and the picture."""
+    from tasks.core.publish.waveform import clock
+
+    if not moments:
+        say("Nothing found. Fewer or other words may help; `--in` and the filters narrow the search.")
+    for number, moment in enumerate(moments, 1):
+        say(f"{number:>3}  {clock(moment.start)} - {clock(moment.end)}  {_one_line(moment.source)}", style="bold")
+        say(f"     {moment.kind:<8} {_one_line(moment.why)}  (score {moment.score:.4f})")
+        if moment.thumbnail:
+            say(f"     {moment.thumbnail}", style="dim")
 
 
 def _one_line(text: str) -> str:
