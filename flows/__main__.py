@@ -49,6 +49,7 @@ def demo(store: Store = None, json_lines: AsJson = False) -> None:
         "transcript.model=bundled",
         "transcript.words=true",
         "detections.weights=bundled",
+        "embeddings.model=bundled",
         *bundled.SAMPLE_OPTIONS,
     ]
     raise typer.Exit(_finish(analyze_sources([str(bundled.SAMPLE_CLIP)], store, options), store, json_lines))

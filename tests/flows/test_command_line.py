@@ -74,8 +74,21 @@ def test_the_demo_says_words_shapes_and_where_the_report_is(home: Path, tmp_path
         assert shape in shown.stdout
     assert "demonstration models" in shown.stdout
     assert "report.html" in shown.stdout
+    assert "shows     a blue ring, a purple triangle, an orange cross and a black square" in shown.stdout
     again = flows("demo", "--store", tmp_path / "store", home=home, timeout=60)
     assert again.stdout.startswith("cached")
+    for question, kind, start, end in (("red circle", "speech", 0.6, 2.18), ("purple triangle", "scenes", 12.6, 25.0)):
+        found = flows("search", question, "--in", kind, "--json", "--store", tmp_path / "store", home=home)
+        best = json.loads(found.stdout.splitlines()[0])
+        assert list(best) == ["media_id", "source", "start", "end", "score", "kind", "why", "thumbnail"]
+        assert start - 1 <= best["start"] <= best["end"] <= end + 1
+        assert best["kind"] == kind
+    built = flows("build-index", "--json", "--store", tmp_path / "store", home=home)
+    assert json.loads(built.stdout)["media"] == 1
+    for wrong in (("--in", "smells"), ("--limit", "0"), ("--media", "../x")):
+        refused = flows("search", "red", *wrong, "--store", tmp_path / "store", home=home)
+        assert refused.returncode == 2, wrong
+        assert "Traceback" not in refused.stderr
 
 
 def test_bad_input_is_quarantined_each_with_its_reason(home: Path, tmp_path: Path) -> None:
