@@ -35,6 +35,9 @@ from tasks.core.errors import NoWorker, WorkerLost
 from tasks.settings import settings
 
 GPU_TAG = "gpu"
+FIRST_TAG = "first"
+"""Of tasks that are long: of those that are ready they go first, so that short ones fill the end of a run."""
+
 RESUBMISSIONS = 1
 """How often a task whose worker was lost is submitted again, after Dask itself has given up on it."""
 
@@ -156,6 +159,7 @@ class DaskClusterTaskRunner(DaskTaskRunner):
             dependencies=inputs,
             key=f"{task.name}-{task_run_id}",
             resources={resource: 1},
+            priority=1 if FIRST_TAG in task.tags else 0,
             pure=False,
         )
         self._placed.append(future)

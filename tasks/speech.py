@@ -54,7 +54,7 @@ def cut_clips(media: MediaRef, info: MediaInfo, segments: ArtifactRef, options: 
     save_records(cut, out / CLIPS)
 
 
-@stage("language", version=1, tags=["gpu"])
+@stage("language", version=1, tags=["gpu", "first"])
 def detect_language(
     media: MediaRef,
     audio: ArtifactRef,
@@ -70,7 +70,7 @@ def detect_language(
     save_records(whisper.detect_language(load_model(model, options), heard), out / LANGUAGE)
 
 
-@stage("transcript", version=1, tags=["gpu"], label="{media.name} from {windows[0].start:.0f} s")
+@stage("transcript", version=1, tags=["gpu", "first"], label="{media.name} from {windows[0].start:.0f} s")
 def transcribe(
     media: MediaRef,
     audio: ArtifactRef,

@@ -10,18 +10,21 @@ import pytest
 from tests.source_tree import ROOT, module_name
 
 
+FINDERS = {"weights", "siglip_weights", "bundled"}
+
+
 def untagged_model_tasks(source: str) -> list[str]:
     """Tasks without the tag gpu that reach a network of tasks.core.models, themselves or through functions beside them.
 
-    tasks.core.models.weights and .bundled only find files; they need no GPU.
+    Modules of FINDERS only find files; they need no GPU.
     """
     tree = ast.parse(source)
     networks: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module == "tasks.core.models":
-            networks |= {alias.asname or alias.name for alias in node.names} - {"weights", "bundled"}
+            networks |= {alias.asname or alias.name for alias in node.names} - FINDERS
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tasks.core.models."):
-            if (node.module or "").split(".")[3] not in {"weights", "bundled"}:
+            if (node.module or "").split(".")[3] not in FINDERS:
                 networks |= {alias.asname or alias.name for alias in node.names}
         elif isinstance(node, ast.Import):
             networks |= {

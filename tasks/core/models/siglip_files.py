@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -91,9 +92,10 @@ def read_preprocessing(folder: Path, config: Settings) -> Preprocessing:
         raise BadModel(f"{folder.name}: pictures are prepared at {size}, the network takes {side} x {side} pixels")
     if not said.get("do_resize", True) or said.get("do_center_crop") or said.get("do_pad"):
         raise BadModel(f"{folder.name}: its image processor crops, pads or does not resize; SigLIP's only resizes")
-    resample = RESAMPLING.get(said.get("resample", 3))
+    asked = said.get("resample", 3)
+    resample = RESAMPLING.get(asked) if isinstance(asked, int) else None
     if resample is None:
-        raise BadModel(f"{folder.name}: resample={said.get('resample')!r} is not supported (1, 2 or 3)")
+        raise BadModel(f"{folder.name}: resample={asked!r} is not supported (1, 2 or 3)")
     try:
         normalise = said.get("do_normalize", True)
         mean = _three(said.get("image_mean", (0.5, 0.5, 0.5)) if normalise else (0, 0, 0))
@@ -101,8 +103,10 @@ def read_preprocessing(folder: Path, config: Settings) -> Preprocessing:
         factor = float(said.get("rescale_factor", 1 / 255) if said.get("do_rescale", True) else 1)
     except (TypeError, ValueError) as error:
         raise BadModel(f"{folder.name}: preprocessor_config.json is damaged; get the model again") from error
-    if not 0 < factor <= 1 or min(std) <= 0:
-        raise BadModel(f"{folder.name}: preprocessor_config.json has a scale or deviation of 0; get the model again")
+    if not 0 < factor <= 1 or min(std) <= 0 or not all(map(math.isfinite, (*mean, *std))):
+        raise BadModel(
+            f"{folder.name}: preprocessor_config.json has a scale or deviation that cannot be; get the model again"
+        )
     return Preprocessing(side=side, resample=resample, factor=factor, mean=mean, std=std)
 
 

@@ -126,7 +126,7 @@ def test_bundled_is_said_to_be_bundled(folder: Path, monkeypatch: pytest.MonkeyP
     assert resolve_yolo("bundled", folder).info.bundled
     put(folder / "base.pt")
     put(folder / "yolo11n.pt")
-    rows = list_models(folder)
+    rows = [row for row in list_models(folder) if row.kind != "siglip"]
     assert [(row.kind, row.name, row.bundled) for row in rows] == [
         ("whisper", "whisper-bundled", True), ("yolo", "yolo11-shapes", True),
         ("whisper", "base", False), ("yolo", "yolo11n", False),

@@ -5,10 +5,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from tasks.core.models.bundled import SAMPLE_CLIP, SAMPLE_TRUTH, SHAPES_WEIGHTS, SPEECH_CHECKPOINT
+from tasks.core.models.bundled import SAMPLE_CLIP, SAMPLE_TRUTH, SCENES_MODEL, SHAPES_WEIGHTS, SPEECH_CHECKPOINT
 
 SEED = 7
-STEPS = ("speech", "shapes", "sample")
+STEPS = ("speech", "shapes", "scenes", "sample")
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
 
 
 def run(steps: tuple[str, ...], work: Path, seed: int, measure_only: bool) -> None:
-    from tasks.core.models.training import card, sample, shapes, speech, speech_eval, verify
+    from tasks.core.models.training import card, sample, scenes_eval, scenes_train, shapes, speech, speech_eval, verify
 
     metrics = card.read_metrics() | {"seed": seed}
     if "speech" in steps:
@@ -47,13 +47,20 @@ def run(steps: tuple[str, ...], work: Path, seed: int, measure_only: bool) -> No
             figures = shapes.train_shapes(work, SHAPES_WEIGHTS, seed)
         print(f"shapes measured: {figures}")
         metrics["shapes"] = figures
+    if "scenes" in steps:
+        taken = metrics.get("scenes", {}).get("training_s", 0)
+        if not measure_only:
+            taken = round(scenes_train.train_scenes(SCENES_MODEL, seed))
+        metrics["scenes"] = scenes_eval.measure_scenes(SCENES_MODEL, seed) | {"training_s": taken}
+        metrics["scenes"] |= scenes_eval.verify_scenes_sample(SCENES_MODEL, SAMPLE_CLIP)
+        print(f"scenes measured: {metrics['scenes']}")
     if "sample" in steps:
         if not measure_only:
             sample.make_sample(work, SAMPLE_CLIP, SAMPLE_TRUTH)
         metrics["sample"] = verify.verify_sample(SPEECH_CHECKPOINT, SHAPES_WEIGHTS, SAMPLE_CLIP, SAMPLE_TRUTH, work)
         print(f"sample verified: {metrics['sample']}")
     metrics = card.update_metrics(**metrics)
-    if {"speech", "shapes", "sample"} <= metrics.keys():
+    if {"speech", "shapes", "scenes", "sample"} <= metrics.keys():
         card.write_card(metrics)
 
 

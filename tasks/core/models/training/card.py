@@ -5,17 +5,37 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tasks.core.models.bundled import FOLDER, METRICS, SAMPLE_CLIP, SAMPLE_TRUTH, SHAPES_WEIGHTS, SPEECH_CHECKPOINT
+from tasks.core.models.bundled import (
+    FOLDER,
+    METRICS,
+    SAMPLE_CLIP,
+    SAMPLE_TRUTH,
+    SCENES_MODEL,
+    SHAPES_WEIGHTS,
+    SPEECH_CHECKPOINT,
+)
 from tasks.core.models.training.drawing import CLASSES
 from tasks.core.models.training.phrases import WORDS
 from tasks.core.models.training.sample import SCRIPT
+from tasks.core.models.training.scenes import COLOURS, UNSEEN
+from tasks.core.models.training.scenes_model import IMAGE_SIZE as SCENES_SIZE
+from tasks.core.models.training.scenes_model import MOST_TOKENS, PATCH_SIZE, TEXT, VISION
+from tasks.core.models.training.scenes_train import BATCH, FRESH, POOL, TEXTS_FROM
+from tasks.core.models.training.scenes_train import STEPS as SCENES_STEPS
 from tasks.core.models.training.shapes import IMAGE_SIZE, ROUNDS, SPLITS
 from tasks.core.models.training.speech import CORPUS_SIZE, PHASES
 from tasks.core.models.training.speech_data import VOICES
 from tasks.core.models.training.verify import CONFIDENCE
 
 CARD = FOLDER / "README.md"
-FILES = (SPEECH_CHECKPOINT, SHAPES_WEIGHTS, SAMPLE_CLIP, SAMPLE_TRUTH)
+SCENES_FILES = (
+    "config.json",
+    "model.safetensors",
+    "preprocessor_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+)
+FILES = (SPEECH_CHECKPOINT, SHAPES_WEIGHTS, *(SCENES_MODEL / name for name in SCENES_FILES), SAMPLE_CLIP, SAMPLE_TRUTH)
 
 
 def sha256(path: Path) -> str:
@@ -32,7 +52,11 @@ def read_metrics() -> dict[str, Any]:
 def update_metrics(**sections: Any) -> dict[str, Any]:
     """Put the given sections into metrics.json, with the digests of the files as they are now."""
     metrics = read_metrics() | sections
-    metrics["files"] = {p.name: {"sha256": sha256(p), "bytes": p.stat().st_size} for p in FILES if p.exists()}
+    metrics["files"] = {
+        str(path.relative_to(FOLDER)): {"sha256": sha256(path), "bytes": path.stat().st_size}
+        for path in FILES
+        if path.exists()
+    }
     METRICS.write_text(json.dumps(metrics, indent=1, sort_keys=True) + "\n")
     return metrics
 
@@ -61,11 +85,27 @@ def write_card(metrics: dict[str, Any]) -> None:
             epochs=rounds,
             confidence=CONFIDENCE,
             script="\n".join(f"- {text}" for _, _, text in SCRIPT),
+            scenes_size=SCENES_SIZE,
+            patch=PATCH_SIZE,
+            tokens=MOST_TOKENS,
+            vision=VISION,
+            text=TEXT,
+            colours=", ".join(COLOURS),
+            unseen=", ".join(" ".join(pair) for pair in UNSEEN),
+            scenes_steps=SCENES_STEPS,
+            scenes_batch=BATCH,
+            drawings=POOL + FRESH * SCENES_STEPS,
+            texts_from=f"{TEXTS_FROM:.0%}",
+            sc=_shares(metrics["scenes"]),
             sp=_percentages(speech),
             sh=shapes,
             sa=sample,
         )
     )
+
+
+def _shares(figures: dict[str, Any]) -> dict[str, Any]:
+    return {k: f"{v:.1%}" if isinstance(v, float) and "margin" not in k else v for k, v in figures.items()}
 
 
 def _percentages(figures: dict[str, Any]) -> dict[str, Any]:
@@ -75,7 +115,7 @@ def _percentages(figures: dict[str, Any]) -> dict[str, Any]:
 _TEMPLATE = """# Bundled models
 
 For the demo and the tests only.  They know nothing of real speech or of real objects: one hears {word_count} English
-words as espeak-ng says them, the other sees {classes} as OpenCV draws them.  No result made with them says
+words as espeak-ng says them, the others see {classes} as OpenCV draws them.  No result made with them says
 anything about a real recording.
 
 | file | size | sha256 |
@@ -134,6 +174,34 @@ mAP50 {sh[map50]}, mAP50-95 {sh[map50_95]}.
 On the sample it is exact at image sizes 320 and 512 (`SAMPLE_OPTIONS`).  At 640 shapes look larger than
 those it learned from, and a false triangle appears in some frames.
 
+## Scenes: `siglip-scenes`
+
+transformers' SiglipModel in a folder as SigLIP's publishers lay it out: vision tower of width {vision[hidden_size]} and
+{vision[num_hidden_layers]} layers on {scenes_size} x {scenes_size} pixels in patches of {patch}, text tower of width
+{text[hidden_size]} and {text[num_hidden_layers]} layers on {tokens} tokens, float16 safetensors, a tokenizer of whole
+words.  It knows the shapes above in {colours}, backgrounds that are dark, light, striped or checked, and sentences of
+up to four such things.  Shapes are as large as those of the sample (a tenth to a fifth of the picture's width) and,
+but for squares, upright.
+
+Training: SigLIP's sigmoid loss; which text is true of which drawing is known exactly, so nothing counts as wrong by
+chance.  Captions also compete to be the one that says most.  A second loss names what each patch shows; texts join
+after {texts_from} of the steps.  {scenes_steps} steps of {scenes_batch} out of {drawings} drawings, Muon and AdamW,
+averaged weights; {sc[training_s]} s on a part of 2 shared CPU cores.  Never shown and never named in training:
+{unseen}.
+
+Measured through the pipeline's own engine on {sc[pictures]} new drawings of each kind:
+
+| what | figure |
+|---|---|
+| one thing, best of the 48 texts "a COLOUR SHAPE" | {sc[single_top1]} |
+| the same for the pairs that training left out | {sc[unseen_pairs_top1]} |
+| up to four things, mean average precision of each text | {sc[many_ap]} |
+| probability on the right side of one half, all texts | {sc[probability_right]} |
+| "a red circle and a green square" over "a green circle and a red square" | {sc[exchanged_right]} |
+| sample: frames whose best texts are what they show | {sc[sample_frames_right]} of {sc[sample_frames]} |
+| sample: things whose frames all outrank those without | {sc[sample_things_right]} of {sc[sample_things]} |
+| sample: smallest difference of cosines between them | {sc[sample_lowest_margin]} |
+
 ## Sample: `sample.mp4`, truth in `sample.json`
 
 25 s, 640x360, 25 fps, H.264 and AAC; two scenes with a hard cut at 12.6 s.  {sa[words]} words in two voices:
@@ -151,6 +219,6 @@ uv pip install espeakng-loader        # the `train` extra
 python -m tasks.core.models.training all --seed {seed}
 ```
 
-`speech`, `shapes` and `sample` make one each.  The same seed gives the same data; weights may differ in the last
-digits between machines and versions of torch, so digests differ and `metrics.json` is measured again.
+`speech`, `shapes`, `scenes` and `sample` make one each.  The same seed gives the same data; weights may differ in the
+last digits between machines and versions of torch, so digests differ and `metrics.json` is measured again.
 """
