@@ -9,7 +9,6 @@ import pytest
 
 from tests.source_tree import ROOT, module_name
 
-
 FINDERS = {"weights", "siglip_weights", "bundled"}
 
 
