@@ -90,5 +90,5 @@ def _decode(path: Path) -> Image.Image | None:
     try:
         with Image.open(path, formats=["JPEG"]) as sheet:
             return sheet.convert("RGB") if sheet.width * sheet.height <= MOST_PIXELS else None
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError):
-        return None
+    except (UnidentifiedImageError, OSError, Image.DecompressionBombError, ImportError):
+        return None  # ImportError: ultralytics, where it is loaded too, makes Image.open ask for further packages

@@ -185,6 +185,7 @@ def test_real_weights_find_what_the_reference_found(
     sources = [shared_media / "video" / name for name in truth]
     shown = flows(
         "analyze", *sources, "--set", "detections.confidence=0.35", "--set", "transcript.model=bundled",
+        "--set", "scenes.shots=false",
         "--store", tmp_path / "store", "--json", home=home, environment={"REELFLOW_MODELS_DIR": str(models_dir)},
         timeout=400,
     )  # fmt: skip
@@ -204,6 +205,7 @@ def test_speech_is_found_where_it_is(home: Path, tmp_path: Path, shared_media: P
     truth = json.loads((shared_media / "ground_truth.json").read_text())["video"]["built_jfk_over_bangkok.mp4"]
     shown = flows(
         "analyze", shared_media / "video" / "built_jfk_over_bangkok.mp4", "--set", "transcript.model=bundled",
+        "--set", "scenes.shots=false",
         "--store", tmp_path / "store", "--json", home=home, environment={"REELFLOW_MODELS_DIR": str(models_dir)},
     )  # fmt: skip
     assert shown.returncode == 0, shown.stderr
