@@ -2,6 +2,7 @@
 
 import logging
 import math
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -112,7 +113,25 @@ def test_a_reader_keeps_its_state_while_builds_go_on(folder: Folder) -> None:
     assert found(folder, "circle") == [1, 3]
 
 
-@pytest.mark.parametrize("stopped_at", ["_add", "_finish", "_replace", "_index"])
+def test_a_first_build_leaves_no_older_versions(folder: Folder) -> None:
+    rebuilt(folder)
+    for table in folder.index.glob("*.lance"):
+        assert len(list((table / "_versions").glob("*.manifest"))) == 1, table.name
+    head = (folder.index / HEAD).read_bytes()
+    rebuilt(folder)
+    assert (folder.index / HEAD).read_bytes() == head
+
+
+def test_what_is_removed_is_never_what_the_head_names(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "_OLD", timedelta(milliseconds=1))
+    for key in "abcd":
+        add(folder, 2, f"a square {key}", key=key)
+        rebuilt(folder)
+        rebuilt(folder)
+        assert same_as_tables(folder)
+
+
+@pytest.mark.parametrize("stopped_at", ["_add", "_finish", "_replace", "_index", "_commit"])
 def test_a_build_that_is_killed_leaves_the_old_state(
     folder: Folder, monkeypatch: pytest.MonkeyPatch, stopped_at: str
 ) -> None:

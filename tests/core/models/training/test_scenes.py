@@ -10,9 +10,9 @@ import torch
 
 from tasks.core.models.training.muon import orthogonal
 from tasks.core.models.training.scenes import PAIRS, UNSEEN, Scene, Text, render
+from tasks.core.models.training.scenes_loss import GRID, KNOWN, patch_labels
 from tasks.core.models.training.scenes_model import make_tokenizer, tokens
 from tasks.core.models.training.scenes_text import STRANGE, caption, near_miss, pair_text, part, words
-from tasks.core.models.training.scenes_train import GRID, KNOWN, _patch_labels
 
 ONE = Scene((("red", "circle"), ("green", "square")), "dark", None)
 
@@ -81,7 +81,7 @@ def test_every_word_has_a_token_and_strangers_share_one() -> None:
 def test_patches_are_labelled_by_what_covers_them() -> None:
     owner = np.full((144, 256), -1, np.int16)
     owner[:36, :64] = 1
-    labels = _patch_labels(ONE, owner)
+    labels = patch_labels(ONE, owner)
     assert labels.shape == (2, GRID, GRID)
     quarter = GRID // 4
     assert (labels[:, :quarter, :quarter] > 0).all()
