@@ -157,7 +157,10 @@ def _start(stack: Stack, folder: Path, use_bundled: bool) -> None:
         return process
 
     ports, listen = stack.ports, ("--host", HOST, "--port")
-    server = launch("prefect-server", "-m", "prefect", "server", "start", *listen, str(ports.prefect))
+    # Prefect's own, on one connection to SQLite: it queues what `prefect server start` would refuse under many clients.
+    server = launch(
+        "prefect-server", "-m", "flows.embedded_server", str(ports.prefect), PREFECT_UI_API_URL=stack.api_url
+    )
     s3 = launch("s3", "-m", "moto.server", "-H", HOST, "-p", str(ports.s3))
     dashboard = ("--dashboard-address", f"{HOST}:{ports.dashboard}")
     scheduler = launch("dask-scheduler", "-m", "dask", "scheduler", *listen, str(ports.dask), *dashboard)
