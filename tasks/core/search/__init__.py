@@ -52,7 +52,7 @@ def search(
     scope = Scope(frozenset(chosen) if query.filters else None, parsed.start_s, parsed.end_s)
     most = max(MOST_FINDS, query.limit)
     finders: dict[Kind, Callable[[], Iterable[Find]]] = {
-        "speech": lambda: speech(parsed, corpus, scope),
+        "speech": lambda: speech(parsed, corpus, scope, most),
         "objects": lambda: objects(parsed, corpus, scope, most, alone=query.kinds == {"objects"}),
         "tags": lambda: tags(parsed, corpus, scope),
         "scenes": lambda: scenes(parsed, corpus, scope, query.model, embed),

@@ -54,6 +54,9 @@ _FOR_EVER: Final = timedelta(days=36500)
 _OLD: Final = timedelta(hours=1)
 """How long a reader may go on with a state that is no longer the newest."""
 
+_NEVER_READ: Final = timedelta(milliseconds=1)
+"""Before the first state there is nothing that is read."""
+
 
 @dataclass(frozen=True)
 class Built:
@@ -89,6 +92,7 @@ def build(
 
 class _Build:
     def __init__(self, folder: Path, parts: Mapping[str, Versions], read: ReadPart) -> None:
+        self._began = time.monotonic()
         self._folder = folder
         self._parts = parts
         self._read = read
@@ -113,14 +117,14 @@ class _Build:
         self._tags: dict[tuple[str, str], int] = dict(zip(keys, texts["code"].to_pylist(), strict=True))
 
     def run(self, progress: Callable[[int, int], None]) -> Built:
-        began = time.monotonic()
         versions = {media_id: _text(found) for media_id, found in self._parts.items()}
         known = {media_id: row["versions"] for media_id, row in self._media.items()}
         gone = [media_id for media_id in known if media_id not in versions]
         changed = [media_id for media_id, text in known.items() if versions.get(media_id, text) != text]
         new = [media_id for media_id in versions if media_id not in known]
         if not (gone or changed or new) and self._head.built:
-            return self._built(began, 0, 0, 0)
+            self._commit()
+            return self._built(0, 0, 0)
         first = 1 + max((row["number"] for row in self._media.values()), default=-1)
         self._forget([*gone, *changed])
         numbers, done = itertools.count(first), 0
@@ -132,7 +136,7 @@ class _Build:
             done += len(block)
             progress(done, len(todo))
         self._finish()
-        return self._built(began, len(new), len(changed), len(gone))
+        return self._built(len(new), len(changed), len(gone))
 
     def _forget(self, media_ids: Sequence[str]) -> None:
         for block in _blocks(media_ids, BLOCK):
@@ -194,18 +198,30 @@ class _Build:
         """Indexes what is new, and makes this state the one that is read."""
         for name in self._of_media():
             self._index(name)
-            self._tables[name].optimize(cleanup_older_than=_FOR_EVER)
         self._replace("media", pa.Table.from_pylist(list(self._media.values()), schema=SCHEMAS["media"]))
         self._replace("words", vocabulary_rows(self._words))
         self._replace("classes", _coded(self._classes, "name"))
         labels = [{"code": code, "label": label, "text": text} for (label, text), code in self._tags.items()]
         self._replace("tag_texts", pa.Table.from_pylist(labels, schema=SCHEMAS["tag_texts"]))
-        versions = {name: int(table.version) for name, table in self._tables.items()}
-        built = datetime.now(UTC).isoformat(timespec="seconds")
-        self._head = Head(versions=versions, trained=self._trained, built=built)
-        write_head(self._folder, self._head)
+        self._commit()
+
+    def _commit(self) -> None:
+        """Names the newest version of each table, then removes those that no reader can be at.
+
+        Removing may compact, and so make a version that nobody has named; only tables with a version of this build are
+        touched, and nothing is removed that this build has made. A first build has no readers and removes before.
+        """
+        first = not self._head.built
         for table in self._tables.values():
-            table.optimize(cleanup_older_than=_OLD)
+            table.optimize(cleanup_older_than=_NEVER_READ if first else _FOR_EVER)
+        versions = {name: int(table.version) for name, table in self._tables.items()}
+        if versions == self._head.versions:
+            return
+        built = datetime.now(UTC).isoformat(timespec="seconds")
+        write_head(self._folder, Head(versions=versions, trained=self._trained, built=built))
+        for name, table in self._tables.items():
+            if not first and versions[name] != self._head.versions.get(name):
+                table.optimize(cleanup_older_than=_OLD + timedelta(seconds=time.monotonic() - self._began))
 
     def _index(self, name: str) -> None:
         from lancedb.index import FTS, IvfRq
@@ -233,7 +249,7 @@ class _Build:
             table.create_index("vector", config=config, replace=True)
             self._trained[name] = rows
 
-    def _built(self, began: float, new: int, changed: int, gone: int) -> Built:
+    def _built(self, new: int, changed: int, gone: int) -> Built:
         vectors = [name for name in self._of_media() if name not in ROWS_OF_MEDIA]
         return Built(
             media=len(self._media),
@@ -242,7 +258,7 @@ class _Build:
             gone=gone,
             segments=self._tables["speech"].count_rows(),
             vectors=sum(self._tables[name].count_rows() for name in vectors),
-            seconds=time.monotonic() - began,
+            seconds=time.monotonic() - self._began,
             bytes=sum(file.stat().st_size for file in self._folder.rglob("*") if file.is_file()),
         )
 

@@ -7,16 +7,18 @@ and only find candidates: what matches, how well and in which order is decided i
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, NamedTuple, Protocol
+from typing import Final, Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tasks.core.search.query import Query
 from tasks.core.search.words import Vocabulary, Wanted
+
+T = TypeVar("T")
 
 TextTable = Literal["speech", "tags"]
 
@@ -79,11 +81,22 @@ class TextRow(NamedTuple):
 
 @dataclass(frozen=True)
 class Boxes:
-    """The boxes of one class in one media, in order of frames."""
+    """The boxes of one class, in order of media and frames."""
 
+    media: NDArray[np.int64]
+    """Position of each one's media in a list of them."""
     frames: NDArray[np.int32]
     times: NDArray[np.float64]
     confidences: NDArray[np.float32]
+
+
+class Sighted(NamedTuple):
+    """Media in which classes were seen, and where."""
+
+    media: list[str]
+    highest: float
+    """No box of these media, nor of any that come later, is surer."""
+    boxes: Mapping[str, Boxes]
 
 
 class Frame(NamedTuple):
@@ -115,11 +128,23 @@ class Corpus(Protocol):
     def texts(self, table: TextTable, wanted: Wanted, scope: Scope) -> Iterable[TextRow]:
         """At least those rows that `wanted` matches best."""
 
-    def objects(self, names: frozenset[str], scope: Scope) -> Iterator[tuple[str, float, Mapping[str, Boxes]]]:
-        """(media_id, highest confidence, boxes by class) of media that have one of the classes, highest first."""
+    def objects(self, names: frozenset[str], scope: Scope) -> Iterator[Sighted]:
+        """Media that have one of the classes, those with the surest box first, many at a time."""
 
     def frames(self, vector: NDArray[np.float32], model: str, count: int, scope: Scope) -> tuple[list[Frame], float]:
         """The `count` frames of this model nearest to a unit vector, and the mean cosine of all of them."""
+
+
+FIRST_BLOCK: Final = 256
+"""Media whose boxes are looked at first; each next block is four times as large."""
+
+
+def blocks(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Small ones first: where the best are among them, the rest is not looked at."""
+    size, at = FIRST_BLOCK, 0
+    while at < len(items):
+        yield items[at : at + size]
+        at, size = at + size, size * 4
 
 
 def nearest(frames: Iterable[Frame], count: int) -> list[Frame]:

@@ -31,13 +31,21 @@ SNIPPET: Final = 90
 """Characters of a text that are shown."""
 
 
-def speech(parsed: Parsed, corpus: Corpus, scope: Scope) -> Iterable[Find]:
+def speech(parsed: Parsed, corpus: Corpus, scope: Scope, most: int) -> list[Find]:
+    """The `most` segments that match best."""
     asked = wanted(parsed.loose, parsed.phrases, corpus.vocabulary("speech"))
-    for row in corpus.texts("speech", asked, scope) if asked else ():
-        score = asked.score(row.terms) if asked else None
-        if asked and score is not None and scope.has(row.start, row.end):
-            why = f"says: {_snippet(row, asked)}"
-            yield Find(row.media_id, row.start, row.end, "speech", score, why)
+    if asked is None:
+        return []
+    scored = [
+        (score, row)
+        for row in corpus.texts("speech", asked, scope)
+        if scope.has(row.start, row.end) and (score := asked.score(row.terms)) is not None
+    ]
+    scored.sort(key=lambda entry: (-round(entry[0], 5), *entry[1][:4]))
+    return [
+        Find(row.media_id, row.start, row.end, "speech", score, f"says: {_snippet(row, asked)}")
+        for score, row in scored[:most]
+    ]
 
 
 def tags(parsed: Parsed, corpus: Corpus, scope: Scope) -> Iterable[Find]:

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tasks.core.errors import StoreUnavailable
-from tasks.core.search.corpus import Boxes, Frame, MediaFacts, Scope, TextRow, TextTable, nearest
+from tasks.core.search.corpus import Boxes, Frame, MediaFacts, Scope, Sighted, TextRow, TextTable, blocks, nearest
 from tasks.core.search.lance_tables import Head, connect, numbers_in, read_head, vector_table, vocabularies
 from tasks.core.search.rows import BANK_LANGUAGE, Versions, means
 from tasks.core.search.words import Vocabulary, Wanted, terms_of
@@ -32,9 +33,6 @@ PROBED: Final = 128
 
 REFINED: Final = 4
 """For each frame that is wanted, how many are compared at full precision."""
-
-_AT_ONCE: Final = 64
-"""Media whose boxes are read together."""
 
 
 class LanceCorpus:
@@ -70,7 +68,7 @@ class LanceCorpus:
     def texts(self, table: TextTable, wanted: Wanted, scope: Scope) -> Iterable[TextRow]:
         return self._speech(wanted, scope) if table == "speech" else self._tags(wanted, scope)
 
-    def objects(self, names: frozenset[str], scope: Scope) -> Iterator[tuple[str, float, Mapping[str, Boxes]]]:
+    def objects(self, names: frozenset[str], scope: Scope) -> Iterator[Sighted]:
         codes = {self._codes[name]: name for name in names if name in self._codes}
         where = _and(numbers_in("code", codes), self._where(scope, None, None))
         rows = _all(self._table("objects").search().where(where).select(["media", "highest"]))
@@ -79,18 +77,12 @@ class LanceCorpus:
             highest[number] = max(highest[number], sure)
         facts = self._facts
         order = sorted(highest, key=lambda number: (-highest[number], facts[number].media_id))
-        for at in range(0, len(order), _AT_ONCE):
-            block = order[at : at + _AT_ONCE]
+        for block in blocks(order):
             where = _and(numbers_in("code", codes), numbers_in("media", block))
             found = _all(self._table("objects").search().where(where))
-            boxes: dict[int, dict[str, Boxes]] = defaultdict(dict)
-            for row in range(found.num_rows):
-                frames, times, sure = (
-                    found[name][row].values.to_numpy() for name in ("frames", "times", "confidences")
-                )
-                boxes[found["media"][row].as_py()][codes[found["code"][row].as_py()]] = Boxes(frames, times, sure)
-            for number in block:
-                yield facts[number].media_id, highest[number], boxes[number]
+            boxes = {name: _boxes(found.filter(pc.equal(found["code"], code)), block) for code, name in codes.items()}
+            seen = {name: each for name, each in boxes.items() if len(each.frames)}
+            yield Sighted([facts[number].media_id for number in block], highest[block[0]], seen)
 
     def frames(self, vector: NDArray[np.float32], model: str, count: int, scope: Scope) -> tuple[list[Frame], float]:
         name, mean = vector_table(model, len(vector)), self._means.get(model)
@@ -211,6 +203,19 @@ def open_index(folder: Path) -> LanceCorpus | None:
 def partitions(rows: int) -> int:
     """Of a vector index over so many rows: about 4,096 rows each, at most 256 of them."""
     return max(1, min(256, rows // 4096))
+
+
+def _boxes(rows: pa.Table, block: Sequence[int]) -> Boxes:
+    """Rows of `objects` of one class, by the positions of their media in a block."""
+    positions = {number: position for position, number in enumerate(block)}
+    media = np.array([positions[number] for number in rows["media"].to_pylist()], np.int64)
+    order = np.argsort(media, kind="stable")
+    sorted_rows = rows.take(order)
+    lengths = pc.list_value_length(sorted_rows["frames"]).to_numpy()
+    frames, times, confidences = (
+        pc.list_flatten(sorted_rows[name]).to_numpy() for name in ("frames", "times", "confidences")
+    )
+    return Boxes(np.repeat(media[order], lengths), frames, times, confidences)
 
 
 def _full_text(wanted: Wanted) -> Any:

@@ -15,8 +15,18 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.core.search.corpus import Boxes, Frame, MediaFacts, Scope, TextRow, TextTable, nearest
-from tasks.core.search.rows import TEXT_TABLES, MediaRows, ReadPart, Vectors, Versions, load_media, load_vectors, means
+from tasks.core.search.corpus import Frame, MediaFacts, Scope, Sighted, TextRow, TextTable, blocks, nearest
+from tasks.core.search.rows import (
+    TEXT_TABLES,
+    MediaRows,
+    ReadPart,
+    Vectors,
+    Versions,
+    boxes_together,
+    load_media,
+    load_vectors,
+    means,
+)
 from tasks.core.search.words import Vocabulary, Wanted
 
 HELD_BYTES: Final = 2**30
@@ -90,35 +100,37 @@ class PartsCorpus:
                 if not stems.isdisjoint(row.terms):
                     yield row
 
-    def objects(self, names: frozenset[str], scope: Scope) -> Iterator[tuple[str, float, Mapping[str, Boxes]]]:
+    def objects(self, names: frozenset[str], scope: Scope) -> Iterator[Sighted]:
         found = []
         for rows in self._inside(scope):
             boxes = {name: rows.boxes[name] for name in names if name in rows.boxes}
             if boxes:
                 highest = max(float(each.confidences.max()) for each in boxes.values())
-                found.append((rows.facts.media_id, highest, boxes))
-        yield from sorted(found, key=lambda entry: (-entry[1], entry[0]))
+                found.append((-highest, rows.facts.media_id, boxes))
+        found.sort(key=lambda entry: entry[:2])
+        for block in blocks(found):
+            parts = {name: [(n, seen[name]) for n, (_, _, seen) in enumerate(block) if name in seen] for name in names}
+            together = {name: boxes_together(each) for name, each in parts.items() if each}
+            yield Sighted([media_id for _, media_id, _ in block], -block[0][0], together)
 
     def frames(self, vector: NDArray[np.float32], model: str, count: int, scope: Scope) -> tuple[list[Frame], float]:
         mean = self._means.get(model)
         if mean is None or mean.shape != vector.shape:
             return [], 0.0
         best: list[Frame] = []
+        least = -2.0
         for rows in self._inside(scope):
             found = self._vectors(rows)
             if found is None or found.model != model or found.vectors.shape[1] != len(vector):
                 continue
-            cosines = np.where(
-                (found.times >= scope.start_s) & (found.times < scope.end_s), found.vectors @ vector, -2.0
-            )
-            for at in np.argsort(-cosines, kind="stable")[:count]:
-                if cosines[at] >= -1.5:
-                    best.append(
-                        Frame(rows.facts.media_id, int(found.numbers[at]), float(found.times[at]),
-                              float(found.until[at]), float(cosines[at]))
-                    )  # fmt: skip
-            if len(best) > 8 * count:
+            cosines = found.vectors @ vector
+            inside = (found.times >= scope.start_s) & (found.times < scope.end_s)
+            for at in np.flatnonzero(inside & (cosines >= least)):
+                number, time, until = int(found.numbers[at]), float(found.times[at]), float(found.until[at])
+                best.append(Frame(rows.facts.media_id, number, time, until, float(cosines[at])))
+            if len(best) > 4 * count:
                 best = nearest(best, count)
+                least = best[-1].cosine - 1e-4
         return nearest(best, count), float(mean @ vector)
 
     def _inside(self, scope: Scope) -> Iterator[MediaRows]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -130,6 +130,8 @@ class _Parts:
         path = self.read(name, self.media_id, version)
         try:
             with pq.ParquetFile(path) as file:
+                if not file.metadata.num_rows:
+                    return None
                 found = file.read(columns=wanted, use_threads=False)
             found = found.select(wanted).cast(pa.schema([SCHEMAS[name].field(column) for column in wanted]))
         except (pa.ArrowException, OSError, KeyError) as error:
@@ -177,7 +179,7 @@ def text_rows(table: TextTable, media_id: str, found: pa.Table) -> Iterator[tupl
 
 
 def boxes_of(found: pa.Table) -> dict[str, Boxes]:
-    """Boxes of `detections` by class."""
+    """Boxes of `detections` by class; the media is the first of a list."""
     order = np.lexsort((found["time"].to_numpy(), found["frame"].to_numpy()))
     frames = found["frame"].to_numpy()[order]
     times = found["time"].to_numpy()[order]
@@ -185,10 +187,20 @@ def boxes_of(found: pa.Table) -> dict[str, Boxes]:
     encoded = found["class"].combine_chunks().dictionary_encode()
     codes = encoded.indices.to_numpy()[order]
     return {
-        name: Boxes(frames[at], times[at], confidences[at])
+        name: Boxes(np.zeros(len(at), np.int64), frames[at], times[at], confidences[at])
         for code, name in enumerate(encoded.dictionary.to_pylist())
         for at in [np.flatnonzero(codes == code)]
     }
+
+
+def boxes_together(parts: Sequence[tuple[int, Boxes]]) -> Boxes:
+    """Boxes of one class in several media, each with the position of its media, as one."""
+    return Boxes(
+        np.repeat([position for position, _ in parts], [len(boxes.frames) for _, boxes in parts]).astype(np.int64),
+        np.concatenate([boxes.frames for _, boxes in parts]),
+        np.concatenate([boxes.times for _, boxes in parts]),
+        np.concatenate([boxes.confidences for _, boxes in parts]),
+    )
 
 
 def vectors_of(found: pa.Table, duration_s: float) -> Vectors | None:

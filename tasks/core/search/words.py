@@ -184,11 +184,10 @@ class Wanted:
 
     def score(self, terms: Sequence[str]) -> float | None:
         """BM25 of a text; None where it does not match."""
-        counts = Counter(terms)
         total, found = 0.0, 0
         scale = K1 * (1 - B + B * len(terms) / (self.mean_length or 1.0))
         for word in self.words:
-            times = sum(quality * counts[each] for each, quality in word.stems.items() if each in counts)
+            times = sum(quality * terms.count(each) for each, quality in word.stems.items())
             found += times > 0
             total += word.weight * times * (K1 + 1) / (times + scale)
         if found < self.needed or not all(_has(terms, phrase) for phrase in self.phrases):

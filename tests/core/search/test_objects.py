@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from tasks.core.schema import Detections
-from tasks.core.search.corpus import Boxes, MediaFacts
+from tasks.core.search.corpus import Boxes, MediaFacts, Sighted
 from tasks.core.search.language import parse
 from tasks.core.search.objects import find_objects
+from tasks.core.search.rows import boxes_together
 from tests.core.search.corpora import analysed, seen
 
 
@@ -14,6 +15,7 @@ def boxes(found: Detections) -> dict[str, Boxes]:
     flat = [(b.class_, f.index, f.time, b.confidence) for f in found.frames for b in f.boxes]
     return {
         name: Boxes(
+            np.zeros(sum(row[0] == name for row in flat), np.int64),
             np.array([row[1] for row in flat if row[0] == name], np.int32),
             np.array([row[2] for row in flat if row[0] == name]),
             np.array([row[3] for row in flat if row[0] == name], np.float32),
@@ -22,19 +24,29 @@ def boxes(found: Detections) -> dict[str, Boxes]:
     }
 
 
+def block(media: Mapping[str, dict[str, Boxes]]) -> Sighted:
+    """Media as one block."""
+    names = {name for held in media.values() for name in held}
+    together = {
+        name: boxes_together([(at, held[name]) for at, held in enumerate(media.values()) if name in held])
+        for name in names
+    }
+    highest = max(float(each.confidences.max()) for each in together.values())
+    return Sighted(list(media), highest, together)
+
+
 def stretches(text: str, *media: Detections, most: int = 100) -> list[tuple[str, float, float, float]]:
     """(media, start, end, confidence) of frames a second apart."""
-    facts, candidates = {}, []
-    for number, found in enumerate(media):
-        name = "abcdef"[number]
-        facts[name] = MediaFacts(name, "", "", None, analysed(1).created, float(found.frames_sampled), 1.0)
-        held = boxes(found)
-        candidates.append((name, max(float(each.confidences.max()) for each in held.values()), held))
-    candidates.sort(key=lambda entry: -entry[1])
-    parsed = parse(text, {name for _, _, held in candidates for name in held})
+    held = {name: boxes(found) for name, found in zip("abcdef", media, strict=False)}
+    facts = {name: fact(name, float(found.frames_sampled)) for name, found in zip("abcdef", media, strict=False)}
+    parsed = parse(text, {name for each in held.values() for name in each})
     assert parsed.objects is not None
-    finds = find_objects(candidates, facts, parsed.objects, (parsed.start_s, parsed.end_s), most)
+    finds = find_objects([block(held)], facts, parsed.objects, (parsed.start_s, parsed.end_s), most)
     return [(find.media_id, find.start, find.end, find.score) for find in finds]
+
+
+def fact(name: str, duration_s: float) -> MediaFacts:
+    return MediaFacts(name, "", "", None, analysed(1).created, duration_s, 1.0)
 
 
 def spans(text: str, *frames: str) -> list[tuple[float, float]]:
@@ -89,13 +101,22 @@ def test_the_surest_come_first_and_media_that_cannot_be_among_them_are_not_looke
 
     looked: list[str] = []
 
-    def candidates() -> Iterator[tuple[str, float, Mapping[str, Boxes]]]:
+    def sighted() -> Iterator[Sighted]:
         for name, sure in zip("abcdefgh", np.linspace(0.9, 0.2, 8), strict=True):
             looked.append(name)
-            yield name, float(sure), boxes(seen([("car", float(sure))]))
+            yield block({name: boxes(seen([("car", float(sure))]))})
 
-    facts = {name: MediaFacts(name, "", "", None, analysed(1).created, 1.0, 1.0) for name in "abcdefgh"}
+    facts = {name: fact(name, 1.0) for name in "abcdefgh"}
     parsed = parse("car", ["car"]).objects
     assert parsed is not None
-    assert [f.media_id for f in find_objects(candidates(), facts, parsed, (0.0, 9.0), 3)] == ["a", "b", "c"]
+    assert [find.media_id for find in find_objects(sighted(), facts, parsed, (0.0, 9.0), 3)] == ["a", "b", "c"]
     assert looked == ["a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize("text", ["car", "2 cars", "person and car", "person and car within 2 s", "car or person"])
+def test_media_of_a_block_are_apart(text: str) -> None:
+    one, other = seen(*STREET), seen("", "person", "car car", "", "car person", "person", "", "car")
+    together = stretches(text, one, other, one)
+    alone = [row[1:] for row in stretches(text, one)], [row[1:] for row in stretches(text, other)]
+    for name, expected in zip("abc", (*alone, alone[0]), strict=True):
+        assert sorted(row[1:] for row in together if row[0] == name) == sorted(expected)

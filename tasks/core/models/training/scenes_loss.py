@@ -27,8 +27,6 @@ class Claims:
     """Single things."""
     parts: int
     near_misses: int
-    confusable: float
-    """Weight of a false text that speaks only of colours and shapes which are there, but not of each other."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ def draw(rng: np.random.Generator) -> Drawn:
 def losses(
     model: Any, tokenizer: Any, heads: Any, drawn: list[Drawn], rng: np.random.Generator, texts: Claims | None
 ) -> dict[str, Any]:
-    """Named losses of one step: what the patches show (where there are heads for it), which texts are true."""
+    """Named losses of one step: what the patches show, and which texts are true."""
     import torch
     import torch.nn.functional as F
 
@@ -63,7 +61,7 @@ def losses(
     if rng.random() < 0.5:
         images, labels = images.flip(-2), labels.flip(-2)
     seen = model.vision_model(images)
-    named = _patch_losses(heads, seen.last_hidden_state, labels) if heads else {}
+    named = _patch_losses(heads, seen.last_hidden_state, labels)
     if texts is None:
         return named
     captions = [caption(scene, rng) for scene in scenes]
@@ -73,8 +71,7 @@ def losses(
     logits = cosines * model.logit_scale.exp() + model.logit_bias
     truth = torch.from_numpy(_truth(claims, scenes))
     each = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
-    false = torch.from_numpy(_weights(claims, scenes, texts.confusable)) * (1 - truth)
-    sigmoid = (each * truth).sum() / truth.sum() + (each * false).sum() / false.sum()
+    sigmoid = (each * truth).sum() / truth.sum() + (each * (1 - truth)).sum() / (1 - truth).sum()
     # Of the texts that are true, the caption that says it all is the best one: other captions of the batch, and those
     # that are about the same things, do not compete.
     rivals = torch.from_numpy(_rivals(captions, scenes))
@@ -102,14 +99,6 @@ def _claims(scenes: list[Scene], how: Claims, rng: np.random.Generator) -> list[
         *parts,
         *(near_miss(scenes[i], KNOWN, rng) for i in rng.permutation(len(scenes))[: how.near_misses]),
     ]
-
-
-def _weights(texts: list[Text], scenes: list[Scene], confusable: float) -> np.ndarray:
-    """(B, N) float32: `confusable` where a scene has every colour and every shape that a text speaks of, else 1."""
-    seen = [({colour for colour, _ in scene.objects}, {shape for _, shape in scene.objects}) for scene in scenes]
-    said = [({colour for colour, _ in t.needs} - {None}, {shape for _, shape in t.needs} - {None}) for t in texts]
-    like = [[bool(c or s) and c <= colours and s <= shapes for c, s in said] for colours, shapes in seen]
-    return np.where(np.array(like), np.float32(confusable), np.float32(1))
 
 
 def _truth(texts: list[Text], scenes: list[Scene]) -> np.ndarray:

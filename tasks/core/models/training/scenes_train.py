@@ -1,10 +1,9 @@
-"""Training of the bundled SigLIP-type model, phase by phase."""
+"""Training of the bundled SigLIP-type model: shapes patch by patch, then texts."""
 
 from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,39 +25,18 @@ FIRST_BIAS = -4.0
 SAVE_EVERY_STEPS = 250
 
 
-@dataclass(frozen=True)
-class Phase:
-    """A stretch of training; each starts from the weights that the one before has saved."""
-
-    steps: int
-    matrices_rate: float
-    """First learning rate of the layers' matrices (Muon)."""
-    rate: float
-    """First learning rate of all else (AdamW)."""
-    patches: bool
-    """Whether patches are told what they show."""
-    texts_from: float
-    """Share of the steps after which texts join."""
-    claims: Claims
+STEPS = 2400
+RATES = (3e-3, 1.5e-3)
+"""First learning rates of the layers' matrices (Muon) and of all else (AdamW)."""
+TEXTS_FROM = 0.35
+"""Share of the steps after which texts join: shapes are learned first, patch by patch."""
+CLAIMS = Claims(pairs=24, parts=16, near_misses=16)
 
 
-PHASES = (
-    Phase(2400, 3e-3, 1.5e-3, True, 0.35, Claims(pairs=24, parts=16, near_misses=16, confusable=1.0)),
-    Phase(1000, 1e-3, 5e-4, False, 0.0, Claims(pairs=24, parts=16, near_misses=48, confusable=6.0)),
-)
-"""Shapes are learned patch by patch before any text; last, which colour goes with which shape."""
-
-
-def train_scenes(folder: Path, seed: int, phases: tuple[Phase, ...] = PHASES, start: Path | None = None) -> float:
-    """Trains and saves the model into `folder`, from fresh weights or those in `start`; returns the seconds it took."""
-    from transformers import SiglipModel
-
+def train_scenes(folder: Path, seed: int) -> float:
+    """Trains and saves the model into `folder`; returns the seconds that it took."""
     started = time.monotonic()
-    for number, phase in enumerate(phases, len(PHASES) - len(phases)):
-        model: Any = _fresh(seed) if start is None else SiglipModel.from_pretrained(start).float()
-        print(f"scenes: phase {number + 1} of {len(PHASES)}", flush=True)
-        _train(model, folder, phase, np.random.default_rng([seed, number]))
-        start = folder
+    _train(_fresh(seed), folder, np.random.default_rng(seed))
     return time.monotonic() - started
 
 
@@ -73,41 +51,41 @@ def _fresh(seed: int) -> Any:
     return model
 
 
-def _train(model: Any, folder: Path, phase: Phase, rng: np.random.Generator) -> None:
+def _train(model: Any, folder: Path, rng: np.random.Generator) -> None:
     import torch
 
     started, tokenizer = time.monotonic(), make_tokenizer()
     width = model.config.vision_config.hidden_size
-    heads = torch.nn.Linear(width, 1 + len(COLOURS) + 1 + len(CLASSES)) if phase.patches else None
-    parameters = [*model.parameters(), *(heads.parameters() if heads else ())]
+    heads = torch.nn.Linear(width, 1 + len(COLOURS) + 1 + len(CLASSES))
+    parameters = [*model.parameters(), *heads.parameters()]
     towers = (model.vision_model, model.text_model)
     matrices = [weights for tower in towers for weights in tower.encoder.parameters() if weights.ndim == 2]
     others = [weights for weights in parameters if all(weights is not matrix for matrix in matrices)]
-    adam = torch.optim.AdamW(others, lr=phase.rate, betas=(0.9, 0.98), weight_decay=0.02)
-    optimizers = {phase.matrices_rate: Muon(matrices, lr=phase.matrices_rate), phase.rate: adam}
+    adam = torch.optim.AdamW(others, lr=RATES[1], betas=(0.9, 0.98), weight_decay=0.02)
+    optimizers = [(RATES[0], Muon(matrices, lr=RATES[0])), (RATES[1], adam)]
     average = torch.optim.swa_utils.AveragedModel(
         model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(AVERAGE)
     )
     pool = [draw(rng) for _ in range(POOL)]
     model.train()
-    for step in range(phase.steps):
-        for rate, optimizer in optimizers.items():
+    for step in range(STEPS):
+        for rate, optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
             for group in optimizer.param_groups:
-                group["lr"] = rate * _schedule(step, phase.steps)
+                group["lr"] = rate * _schedule(step, STEPS)
         for number in rng.integers(0, POOL, FRESH if step else 0):
             pool[number] = draw(rng)
         drawn = [pool[number] for number in rng.permutation(POOL)[:BATCH]]
-        claims = phase.claims if step >= phase.texts_from * phase.steps else None
+        claims = CLAIMS if step >= TEXTS_FROM * STEPS else None
         named = losses(model, tokenizer, heads, drawn, rng, claims)
         sum(named.values()).backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        for optimizer in optimizers.values():
+        for _, optimizer in optimizers:
             optimizer.step()
         average.update_parameters(model)
-        if step % 50 == 0 or step == phase.steps - 1:
+        if step % 50 == 0 or step == STEPS - 1:
             shown = ", ".join(f"{name} {float(loss.detach()):.3f}" for name, loss in named.items())
-            print(f"scenes: step {step} of {phase.steps}, {time.monotonic() - started:.0f} s: {shown}", flush=True)
+            print(f"scenes: step {step} of {STEPS}, {time.monotonic() - started:.0f} s: {shown}", flush=True)
         if step % SAVE_EVERY_STEPS == SAVE_EVERY_STEPS - 1:
             save_model(_copy(average.module), folder)
     save_model(_copy(average.module), folder)
