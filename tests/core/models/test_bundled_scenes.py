@@ -87,7 +87,7 @@ def test_captions_say_what_is_there(bank: text_bank.BankVectors, seconds: np.nda
     assert set(best[21:]) == {"a blue ring, a purple triangle, an orange cross and a black square"}
     # Which colour goes with which shape is more than it knows of two things: see its card.
     assert {frozenset(text.split()) for text in best[:6]} == {
-        frozenset(["a", "red", "circle", "and", "green", "square"])
+        frozenset(("a", "red", "circle", "and", "green", "square"))
     }
 
 
