@@ -28,6 +28,7 @@ import numpy.typing as npt
 
 from benchmarks._results import Plot, Row, Table, median, parser, publish
 from benchmarks._turns import Side, Times, alternate
+from tasks.core.models.device import choose_device, choose_precision
 from tasks.threads import available_cores
 
 NAME = "whisper_batch"
@@ -99,8 +100,8 @@ def measure(name: str, folder: Path, arguments: argparse.Namespace) -> Table:
 
     from tasks.core.models import whisper as ours
 
-    device = ours.pick_device(arguments.device)
-    precision = ours.pick_precision("auto", device)
+    device = choose_device(arguments.device, "transcript")
+    precision = choose_precision("auto", device, "transcript")
     path = random_checkpoint(name, folder / f"random-{name}.pt")
     model = ours.load(path, device, precision)
     plain = whisper.load_model(str(path), device=device)

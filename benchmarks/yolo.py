@@ -23,6 +23,7 @@ from pathlib import Path
 from benchmarks._detectors import OPTIONS, SIZE, TORCH, Backend, Boxes, Images, installed
 from benchmarks._results import Plot, Row, Table, median, parser, publish
 from benchmarks._turns import Side, Times, alternate
+from tasks.core.models.device import choose_device
 from tasks.core.schema import Box
 from tasks.threads import available_cores
 
@@ -53,7 +54,7 @@ def main(argv: Sequence[str]) -> None:
         folder = Path(name)
         yolo.import_ultralytics(folder)
         images = frames(arguments.video or _test_video(options), arguments.frames)
-        backends, note = installed(path, yolo.choose_device(arguments.device), arguments.threads, folder)
+        backends, note = installed(path, choose_device(arguments.device, "detections"), arguments.threads, folder)
         expected = backends[TORCH].detect(images, 1)
         assert any(expected), "no boxes to compare"
         rows = [row for batch in arguments.batch for row in measure(backends, images, batch, expected, arguments)]
@@ -107,7 +108,7 @@ def from_store(
     save_frames(Frames(list(images), times, list(range(len(images))), *SIZE), path, FrameOptions())
     restored = load_frames(path).images
     names = [name for name in (TORCH, "OpenVINO") if name in backends]
-    batch = yolo.GPU_BATCH if yolo.choose_device(arguments.device) == "cuda" else yolo.CPU_BATCH
+    batch = yolo.GPU_BATCH if choose_device(arguments.device, "detections") == "cuda" else yolo.CPU_BATCH
     wanted = {name: backends[name].detect(restored, batch) for name in names}
     found = sum(map(len, wanted[TORCH])) / sum(map(len, expected))
     assert 0.8 <= found <= 1.25, f"JPEG changes the number of boxes by {found:.2f}"

@@ -9,6 +9,7 @@ from tasks.artifacts import artifact_file
 from tasks.core import audio as track
 from tasks.core import clips, segments, windows
 from tasks.core.models import weights
+from tasks.core.models.device import choose_device, choose_precision
 from tasks.core.options import ClipOptions, SegmentOptions, TranscriptOptions
 from tasks.core.records import load_records, save_records
 from tasks.core.schema import ArtifactRef, Clip, Interval, MediaInfo, MediaRef, ModelInfo, SpeechWindow
@@ -109,5 +110,5 @@ def load_model(model: ModelInfo, options: TranscriptOptions) -> WhisperModel:
     from tasks.core.models import whisper
 
     file = weights.resolve_whisper(options.model, settings().models, language=options.language)
-    device = whisper.pick_device(options.device)
-    return whisper.load(same_weights(file, model), device, whisper.pick_precision(options.precision, device))
+    device = choose_device(options.device, "transcript")
+    return whisper.load(same_weights(file, model), device, choose_precision(options.precision, device, "transcript"))

@@ -125,7 +125,9 @@ class SceneOptions(Section):
     threshold: float = Field(
         0.15, gt=0, le=2, description="1 - cosine to the moving average from which a frame is a scene change"
     )
-    shots: bool = Field(True, description="Find cuts between shots too; decodes every frame of the video")
+    shots: bool = Field(
+        True, description="Find cuts between shots too: decodes every frame, so not with frames.mode=keyframes"
+    )
     shot_ratio: float = Field(
         3.0, ge=1, le=255, description="A cut differs so many times more from the frame before than its neighbours do"
     )

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from tasks.core.errors import BadModel, OptionError, ToolFailed
+from tasks.core.errors import BadModel, ToolFailed
 from tasks.core.models import siglip_files
+from tasks.core.models.device import choose_device, choose_precision
 from tasks.core.models.siglip_preprocess import Preprocessing, preprocess
 from tasks.core.models.siglip_weights import weights_digest
 
@@ -102,31 +103,16 @@ def load(path: Path, device: str = "auto", precision: str = "auto") -> SiglipMod
     """The model of a folder in transformers' format, loaded by the first call of this process and kept.
 
     Only safetensors are read, and no code or file from anywhere else.  Raises BadModel for a folder that is damaged,
-    incomplete, of another kind, or a NaFlex variant; ToolFailed for a device that is not there or a package that is
-    missing; OptionError for float16 on a CPU.
+    incomplete, of another kind, or a NaFlex variant; ToolFailed for a device that is not there, a package that is
+    missing, or float16 on a CPU.
     """
-    device = choose_device(device)
-    precision = ("float16" if device == "cuda" else "float32") if precision == "auto" else precision
-    if precision == "float16" and device == "cpu":
-        raise OptionError("embeddings.precision=float16 needs a GPU; use float32 or auto")
+    device = choose_device(device, "embeddings")
+    precision = choose_precision(precision, device, "embeddings")
     key = (str(path.absolute()), weights_digest(path), device, precision)
     with _loading:
         if key not in _models:
             _models[key] = _load(path, device, precision)
         return _models[key]
-
-
-def choose_device(device: str) -> str:
-    """auto is cuda where torch sees a GPU. Raises ToolFailed where a GPU is asked for and none is seen."""
-    if device == "cpu":
-        return device
-    import torch
-
-    if torch.cuda.is_available():
-        return "cuda"
-    if device == "cuda":
-        raise ToolFailed("embeddings.device=cuda, but torch sees no GPU here; use cpu or auto, or mend the driver")
-    return "cpu"
 
 
 def _load(path: Path, device: str, precision: str) -> SiglipModel:

@@ -59,27 +59,10 @@ _loaded: dict[tuple[str, int, int, str, str], WhisperModel] = {}
 _loading = threading.Lock()
 
 
-def pick_device(option: str) -> str:
-    """cpu or cuda; `auto` takes the GPU where there is one. Raises SetupError when cuda is asked for and missing."""
-    available = torch.cuda.is_available()
-    if option == "cuda" and not available:
-        raise SetupError("device=cuda, but this worker sees no GPU: start a GPU worker, or set device to auto or cpu")
-    return "cuda" if available and option != "cpu" else "cpu"
-
-
-def pick_precision(option: str, device: str) -> str:
-    """float32 or float16; `auto` takes float16 on a GPU. Raises SetupError for float16 on a CPU: Whisper lacks it."""
-    if option == "auto":
-        return "float16" if device == "cuda" else "float32"
-    if option == "float16" and device == "cpu":
-        raise SetupError("precision=float16 needs a GPU: set precision to auto or float32")
-    return option
-
-
 def load(path: Path, device: str, precision: str) -> WhisperModel:
     """The model of a checkpoint (openai-whisper's format or the bundled compact one), loaded once per process.
 
-    `device` and `precision` are concrete (see pick_device, pick_precision). A file that was replaced is loaded again.
+    `device` and `precision` are concrete (see device.py). A file that was replaced is loaded again.
     Raises ModelNotFound when the file is missing or holds no Whisper model.
     """
     try:

@@ -16,6 +16,7 @@ import numpy as np
 
 from tasks.core.errors import BadModel, OptionError, ToolFailed
 from tasks.core.models import yolo_openvino
+from tasks.core.models.device import choose_device, choose_precision
 from tasks.core.models.weights import file_digest
 from tasks.core.options import DetectionOptions
 from tasks.core.schema import Box
@@ -66,13 +67,11 @@ def load(
 
     `cache_dir` holds what is made once per machine (the OpenVINO export); None: a folder for this process.
     Raises BadModel for weights that are damaged, hold more than known network classes or detect no boxes, ToolFailed
-    for a device that is not there, OptionError for float16 or OpenVINO where they do not apply.
+    for a device that is not there or float16 on a CPU, OptionError for OpenVINO where it does not apply.
     """
-    device = choose_device(device)
+    device = choose_device(device, "detections")
     backend = choose_backend(backend, device)
-    precision = ("float16" if device == "cuda" else "float32") if precision == "auto" else precision
-    if precision == "float16" and device == "cpu":
-        raise OptionError("detections.precision=float16 needs a GPU; use float32 or auto")
+    precision = choose_precision(precision, device, "detections")
     key = (file_digest(path), device, precision, backend)
     with _loading:
         if key not in _models:
@@ -82,19 +81,6 @@ def load(
             model.infer(np.full((1, image_size, image_size, 3), PADDING, np.uint8))
             _models[key] = model
         return _models[key]
-
-
-def choose_device(device: str) -> str:
-    """auto is cuda where torch sees a GPU. Raises ToolFailed where a GPU is asked for and none is seen."""
-    if device == "cpu":
-        return device
-    import torch
-
-    if torch.cuda.is_available():
-        return "cuda"
-    if device == "cuda":
-        raise ToolFailed("detections.device=cuda, but torch sees no GPU here; use cpu or auto, or mend the driver")
-    return "cpu"
 
 
 def choose_backend(backend: str, device: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tasks.core.errors import BadModel, OptionError, ToolFailed
+from tasks.core.errors import BadModel, ToolFailed
 from tasks.core.models import bundled, siglip, siglip_files
 
 SAME = 0.9999
@@ -174,7 +174,7 @@ def test_half_precision_on_a_gpu_says_the_same(folder: Path) -> None:
 def test_a_device_or_precision_that_is_not_there_is_named(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    with pytest.raises(OptionError, match=r"embeddings\.precision"):
+    with pytest.raises(ToolFailed, match=r"embeddings\.precision"):
         siglip.load(small, "cpu", "float16")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ToolFailed, match=r"embeddings\.device=cuda"):

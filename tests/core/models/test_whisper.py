@@ -20,6 +20,7 @@ from whisper.transcribe import transcribe as whisper_transcribe
 
 from tasks.core.errors import ModelNotFound, SetupError
 from tasks.core.models import bundled, decoding, whisper
+from tasks.core.models.device import choose_device, choose_precision
 from tasks.core.options import TranscriptOptions
 from tasks.core.schema import Segment, SpeechWindow
 
@@ -271,14 +272,17 @@ def test_load_refuses_what_is_no_whisper_model(tmp_path: Path) -> None:
 
 def test_device_and_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert whisper.pick_device("auto") == "cpu"
+    assert choose_device("auto", "transcript") == "cpu"
     with pytest.raises(SetupError, match="no GPU"):
-        whisper.pick_device("cuda")
+        choose_device("cuda", "transcript")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert (whisper.pick_device("auto"), whisper.pick_device("cpu")) == ("cuda", "cpu")
-    assert (whisper.pick_precision("auto", "cuda"), whisper.pick_precision("auto", "cpu")) == ("float16", "float32")
+    assert (choose_device("auto", "transcript"), choose_device("cpu", "transcript")) == ("cuda", "cpu")
+    assert (choose_precision("auto", "cuda", "transcript"), choose_precision("auto", "cpu", "transcript")) == (
+        "float16",
+        "float32",
+    )
     with pytest.raises(SetupError, match="needs a GPU"):
-        whisper.pick_precision("float16", "cpu")
+        choose_precision("float16", "cpu", "transcript")
 
 
 @pytest.mark.skipif(not bundled.SPEECH_CHECKPOINT.is_file(), reason="the bundled speech model is not in this checkout")
