@@ -88,7 +88,8 @@ def _works(street: Path, talk: Path) -> dict[str, Callable[[], Any]]:
     import torch
 
     torch.set_num_threads(1)
-    from tasks.core import frames as sampling
+    from tasks.core.frame_plan import plan_batches
+    from tasks.core.frames import sample_frames
     from tasks.core.models import weights, whisper, yolo
     from tasks.core.options import AudioOptions, DetectionOptions, FrameOptions, LimitOptions, TranscriptOptions
     from tasks.core.probe import probe
@@ -97,8 +98,8 @@ def _works(street: Path, talk: Path) -> dict[str, Callable[[], Any]]:
 
     info = probe(street, LimitOptions(), AudioOptions())
     options = FrameOptions()
-    [batch, *_] = sampling.plan_batches(info, options)
-    pictures = sampling.sample_frames(street, info, batch, options, 1).images[:1]
+    [batch, *_] = plan_batches(info, options)
+    pictures = sample_frames(street, info, batch, options, 1).images[:1]
     size = (pictures[0].shape[1], pictures[0].shape[0])
     detector = yolo.load(weights.resolve_yolo("auto", settings().models).path, cache_dir=settings().cache)
     speech = whisper.load(weights.resolve_whisper("bundled", None).path, "cpu", "float32")
@@ -114,6 +115,6 @@ def _works(street: Path, talk: Path) -> dict[str, Callable[[], Any]]:
     return {
         "detection": lambda: yolo.detect(detector, pictures, size, DetectionOptions()),
         "speech": lambda: whisper.transcribe(speech, [window], [samples], TranscriptOptions(), "en"),
-        "media": lambda: sampling.sample_frames(street, info, batch, options, 1),
+        "media": lambda: sample_frames(street, info, batch, options, 1),
         "python": records,
     }

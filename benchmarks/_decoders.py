@@ -78,7 +78,8 @@ def able(name: str, mode: Mode) -> bool:
 
 
 def reelflow(task: Task) -> Decoded:
-    from tasks.core.frames import plan_batches, sample_frames
+    from tasks.core.frame_plan import plan_batches
+    from tasks.core.frames import sample_frames
     from tasks.core.options import FrameOptions
 
     options = FrameOptions(mode=task.mode, fps=task.fps, max_side=8192)

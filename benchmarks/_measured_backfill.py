@@ -159,7 +159,7 @@ def _spans(records: Sequence[dict[str, Any]]) -> list[TaskSpan]:
 
 def _media(root: str, options: Any, published: Sequence[TaskSpan]) -> list[Sample]:
     from tasks import artifacts
-    from tasks.core.frames import plan_batches
+    from tasks.core.frame_plan import plan_batches
     from tasks.results import read_result
     from tasks.speech import plan_windows
     from tasks.store import open_store

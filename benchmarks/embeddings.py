@@ -191,7 +191,8 @@ def products(name: str, count: int, batch: int, device: str, precision: str) -> 
 
 def frames(video: Path, count: int) -> list[np.ndarray]:
     """The first `count` frames at one a second, BGR, at the size that the pipeline stores."""
-    from tasks.core.frames import plan_batches, sample_frames
+    from tasks.core.frame_plan import plan_batches
+    from tasks.core.frames import sample_frames
     from tasks.core.options import AudioOptions, FrameOptions, LimitOptions
     from tasks.core.probe import probe
 

@@ -297,7 +297,8 @@ def _frames(path: Path, size: tuple[int, int], count: int) -> Images:
     """Up to `count` frames, 1 frame/s, scaled to `size`."""
     import cv2
 
-    from tasks.core.frames import plan_batches, sample_frames
+    from tasks.core.frame_plan import plan_batches
+    from tasks.core.frames import sample_frames
     from tasks.core.options import AudioOptions, FrameOptions, LimitOptions
     from tasks.core.probe import probe
 

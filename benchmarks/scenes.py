@@ -27,7 +27,8 @@ from pathlib import Path
 from benchmarks._media import test_media
 from benchmarks._results import Row, Table, parser, publish
 from tasks.core.embeddings import Embeddings, concatenate
-from tasks.core.frames import plan_batches, sample_frames
+from tasks.core.frame_plan import plan_batches
+from tasks.core.frames import sample_frames
 from tasks.core.options import AudioOptions, FrameOptions, LimitOptions, SceneOptions
 from tasks.core.probe import probe
 from tasks.core.scenes import EmaScenes

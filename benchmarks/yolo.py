@@ -160,7 +160,8 @@ def frames(video: Path, count: int) -> Images:
     """The first `count` frames at 1 frame/s, scaled to SIZE, BGR."""
     import cv2
 
-    from tasks.core.frames import plan_batches, sample_frames
+    from tasks.core.frame_plan import plan_batches
+    from tasks.core.frames import sample_frames
     from tasks.core.options import AudioOptions, FrameOptions, LimitOptions
     from tasks.core.probe import probe
 

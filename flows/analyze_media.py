@@ -18,7 +18,7 @@ from flows.task_runner import ClusterTaskRunner
 from tasks import media, publish, speech, text_bank, vision
 from tasks.core.errors import PermanentError
 from tasks.core.fetch import display_source
-from tasks.core.frames import plan_batches
+from tasks.core.frame_plan import plan_batches
 from tasks.core.options import AnalyzeOptions
 from tasks.core.schema import AnalyzeReport, Findings, MediaRef, ModelInfo, StageTiming
 from tasks.lease import Lease, exclusive

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tasks.core import fetch, text_bank
 from tasks.core.errors import ModelNotFound, PermanentError, ReelflowError, SourceChanged
-from tasks.core.models import weights, yolo
+from tasks.core.models import weights
 from tasks.core.models.siglip_weights import resolve_siglip
 from tasks.core.options import AnalyzeOptions, DetectionOptions, LimitOptions
 from tasks.core.schema import AnalyzeReport, MediaRef, ModelInfo
@@ -101,9 +101,11 @@ def _text_bank(name: str, here: Settings, *, bundled: bool) -> ModelInfo:
 
 
 def _detector(options: DetectionOptions, here: Settings) -> ModelInfo:
+    from tasks.core.models.yolo import choose_backend
+
     info = weights.resolve_yolo(options.weights, here.models, here.download).info
     device = options.device if options.device != "auto" else "cuda" if weights.has_gpu() else "cpu"
-    return info.model_copy(update={"backend": yolo.choose_backend(options.backend, device)})
+    return info.model_copy(update={"backend": choose_backend(options.backend, device)})
 
 
 def answer(source: str, store: str, options: AnalyzeOptions) -> AnalyzeReport | None:

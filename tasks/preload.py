@@ -11,8 +11,18 @@ from typing import Any
 
 from tasks.threads import threads_per_task
 
-EVERY_WORKER = ("tasks.worker", "tasks.media", "tasks.publish", "tasks.views", "av", "soundfile")
-GPU_WORKER = ("tasks.core.models.whisper", "ultralytics.nn.tasks")
+EVERY_WORKER = (
+    "tasks.worker",
+    "tasks.media",
+    "tasks.publish",
+    "tasks.views",
+    "tasks.core.frames",
+    "tasks.core.frame_batch",
+    "tasks.core.describe",
+    "tasks.core.scenes",
+    "soundfile",
+)
+GPU_WORKER = ("tasks.core.models.whisper", "tasks.core.models.siglip", "ultralytics.nn.tasks")
 
 
 def dask_setup(worker: Any) -> None:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from prefect import task
 
 from tasks.core import text_bank
 from tasks.core.errors import BadTextBank
-from tasks.core.models import siglip, siglip_weights
+from tasks.core.models import siglip_weights
 from tasks.core.options import EmbeddingOptions, TagOptions
 from tasks.core.schema import BankRef, ModelInfo
-from tasks.core.text_bank import BankVectors
 from tasks.lookup import same_weights
 from tasks.settings import settings
 from tasks.stage import RETRY
 from tasks.store import Store, open_store
+
+if TYPE_CHECKING:
+    from tasks.core.bank_vectors import BankVectors
+    from tasks.core.models.siglip import SiglipModel
 
 FILE = "bank.npz"
 
@@ -31,6 +36,8 @@ def embed_text_bank(
 
     Raises BadTextBank where this host's file is not the one that the run began with.
     """
+    from tasks.core.bank_vectors import embed_bank, save_vectors
+
     root = open_store(store)
     if root.size(bank.path) is None:
         path = text_bank.resolve_bank(options.bank, settings().models, bundled=model.bundled)
@@ -38,19 +45,23 @@ def embed_text_bank(
         if texts.digest != bank.digest:
             raise BadTextBank(f"{path} is not the text bank that this run began with; give every worker the same file.")
         reader = load_embedder(model, embedding)
-        vectors = text_bank.embed_bank(texts, reader.embed_texts, reader.logit_scale, reader.logit_bias)
+        vectors = embed_bank(texts, reader.embed_texts, reader.logit_scale, reader.logit_bias)
         with root.workspace() as work:
-            text_bank.save_vectors(vectors, work / FILE)
+            save_vectors(vectors, work / FILE)
             root.put(bank.path, work / FILE)
     return bank
 
 
 def load_bank_vectors(store: Store, bank: BankRef) -> BankVectors:
     """The vectors of a bank that was embedded."""
-    return text_bank.load_vectors(store.local(bank.path))
+    from tasks.core.bank_vectors import load_vectors
+
+    return load_vectors(store.local(bank.path))
 
 
-def load_embedder(model: ModelInfo, options: EmbeddingOptions) -> siglip.SiglipModel:
+def load_embedder(model: ModelInfo, options: EmbeddingOptions) -> SiglipModel:
     """The network, loaded by this process's first call and kept."""
+    from tasks.core.models import siglip
+
     file = siglip_weights.resolve_siglip(options.model, settings().models)
     return siglip.load(same_weights(file, model), options.device, options.precision)

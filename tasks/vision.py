@@ -4,25 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tasks.artifacts import artifact_file
-from tasks.core import describe as core_describe
-from tasks.core import frames as sampling
-from tasks.core.embeddings import Embeddings, concatenate, load_embeddings, save_embeddings
-from tasks.core.frame_batch import load_frames, save_frames
-from tasks.core.frames import FrameBatchSpec
-from tasks.core.models import weights, yolo
+from tasks.core.frame_plan import FrameBatchSpec
+from tasks.core.models import weights
 from tasks.core.options import DetectionOptions, EmbeddingOptions, FrameOptions, SceneOptions, TagOptions
 from tasks.core.records import save_records
-from tasks.core.scenes import EmaScenes
 from tasks.core.schema import ArtifactRef, BankRef, FrameDetections, MediaInfo, MediaRef, ModelInfo, SceneChange
-from tasks.core.shots import find_cuts, load_shots, save_shots
 from tasks.lookup import same_weights, source_file
 from tasks.settings import settings
 from tasks.stage import stage
 from tasks.store import open_store
 from tasks.text_bank import load_bank_vectors, load_embedder
 from tasks.threads import threads_per_task
+
+if TYPE_CHECKING:
+    from tasks.core.embeddings import Embeddings
+    from tasks.core.models.yolo import YoloModel
 
 FRAMES = "frames.parquet"
 SHOTS = "shots.npz"
@@ -35,6 +34,10 @@ DESCRIPTION = "description.json"
 @stage("frames", version=2, label="{media.name} from {batch.start:.0f} s")
 def sample_frames(media: MediaRef, info: MediaInfo, batch: FrameBatchSpec, options: FrameOptions, out: Path) -> None:
     """One batch of frames with their exact times, and how much every frame of its stretch differs from the last."""
+    from tasks.core import frames as sampling
+    from tasks.core.frame_batch import save_frames
+    from tasks.core.shots import save_shots
+
     with source_file(media) as path:
         found = sampling.sample_frames(path, info, batch, options, threads_per_task())
     save_frames(found, out / FRAMES, options)
@@ -47,6 +50,9 @@ def detect_objects(
     media: MediaRef, frames: ArtifactRef, model: ModelInfo, options: DetectionOptions, out: Path
 ) -> None:
     """Boxes for one batch of frames.  (T frames in, T lists of boxes out; xyxy in source pixels.)"""
+    from tasks.core.frame_batch import load_frames
+    from tasks.core.models import yolo
+
     batch = load_frames(artifact_file(frames, FRAMES))
     boxes = yolo.detect(load_model(model, options), batch.images, (batch.width, batch.height), options)
     rows = zip(batch.indexes, batch.times, boxes, strict=True)
@@ -58,6 +64,9 @@ def detect_objects(
 @stage("embeddings", version=1, tags=["gpu"], label="{media.name}")
 def embed_frames(media: MediaRef, frames: ArtifactRef, model: ModelInfo, options: EmbeddingOptions, out: Path) -> None:
     """Vectors of one batch of frames.  (T frames in, (T, D) float32 of length 1 out.)"""
+    from tasks.core.embeddings import Embeddings, save_embeddings
+    from tasks.core.frame_batch import load_frames
+
     batch = load_frames(artifact_file(frames, FRAMES), "slot")
     vectors = load_embedder(model, options).embed_images(batch.images)
     slots = [slot for slot in batch.slots if slot is not None]
@@ -69,6 +78,9 @@ def detect_scenes(
     media: MediaRef, frames: list[ArtifactRef], embeddings: list[ArtifactRef], options: SceneOptions, out: Path
 ) -> None:
     """Scene changes by meaning, following the embeddings in order of time, and cuts between shots."""
+    from tasks.core.scenes import EmaScenes
+    from tasks.core.shots import find_cuts, load_shots
+
     found: list[SceneChange] = []
     if embeddings:
         vectors = load_embedded(embeddings)
@@ -89,6 +101,8 @@ def describe(
     out: Path,
 ) -> None:
     """Tags and caption of each chunk and of the media."""
+    from tasks.core import describe as core_describe
+
     vectors = load_bank_vectors(open_store(media.store), bank)
     found = core_describe.describe(load_embedded(embeddings), vectors, chunks, options.top, info.duration_s)
     save_records(found, out / DESCRIPTION)
@@ -96,11 +110,15 @@ def describe(
 
 def load_embedded(batches: Sequence[ArtifactRef]) -> Embeddings:
     """The batches' vectors, in order of time."""
+    from tasks.core.embeddings import concatenate, load_embeddings
+
     return concatenate([load_embeddings(artifact_file(ref, EMBEDDINGS)) for ref in batches])
 
 
-def load_model(model: ModelInfo, options: DetectionOptions) -> yolo.YoloModel:
+def load_model(model: ModelInfo, options: DetectionOptions) -> YoloModel:
     """The network, loaded by this process's first call and kept."""
+    from tasks.core.models import yolo
+
     here = settings()
     file = weights.resolve_yolo(options.weights, here.models)
     return yolo.load(

@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks._corpus import WITHOUT_SCENES
 from benchmarks._sides import CONFIDENCE, Found, Job, Parts, main
-from tasks.core.frames import FrameBatchSpec, plan_batches
+from tasks.core.frame_plan import FrameBatchSpec, plan_batches
 from tasks.core.options import AnalyzeOptions, parse_options
 from tasks.core.schema import Interval, MediaInfo, SpeechWindow
 from tasks.threads import LIBRARIES, available_cores

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from tasks.core.bank_vectors import BankVectors
 from tasks.core.embeddings import Embeddings
 from tasks.core.options import EmbeddingOptions
 from tasks.core.schema import Caption, Chunk, Description, Tag
-from tasks.core.text_bank import BankVectors
 
 
 def describe(found: Embeddings, bank: BankVectors, options: EmbeddingOptions, top: int, end: float) -> Description:

@@ -1,4 +1,4 @@
-"""Frames of a video at a steady rate, or its key frames, in batches that any worker can decode on its own."""
+"""Frames of a video at a steady rate, or its key frames: one batch decoded."""
 
 from __future__ import annotations
 
@@ -13,21 +13,16 @@ import av
 import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation
-from pydantic import Field
 
 from tasks.core.container import open_media
 from tasks.core.errors import CorruptMedia, OptionError
 from tasks.core.frame_batch import Frames
 from tasks.core.frame_decoder import FrameDecoder
+from tasks.core.frame_plan import FrameBatchSpec, first_sample, sample_rate, stored_size
 from tasks.core.frame_selection import Watch
 from tasks.core.options import FrameOptions
-from tasks.core.schema import MediaInfo, Rational, Record, VideoStream
+from tasks.core.schema import MediaInfo, VideoStream
 from tasks.core.shots import WIDTH, ShotMeter
-
-MAX_BATCH_BYTES = 2**30
-"""Decoded images of one batch in memory; batches of large frames are cut shorter than options.batch_size."""
-
-MAX_BATCHES = 100_000
 
 MAX_TIMESTAMP_ERROR_S = Fraction(1, 2000)
 """Containers round timestamps to their time base (Matroska: 1 ms), so a frame may be stamped just after its time."""
@@ -35,65 +30,8 @@ MAX_TIMESTAMP_ERROR_S = Fraction(1, 2000)
 MIN_PIXELS_ALLOWED = 2**22
 """A stream may change its frame size: up to this many pixels, or four times what probe found."""
 
-INTRA_CODECS = frozenset({"mjpeg", "prores", "dnxhd", "rawvideo", "huffyv", "ffvhuff", "v210", "dvvideo", "png"})
-"""Every frame is a key frame."""
-
 DECODE_SECONDS_BASE, DECODE_SECONDS_PER_SECOND = 120.0, 30.0
 """Longest that decoding a batch may take: a constant, and as much again for each second of media in it."""
-
-
-class FrameBatchSpec(Record):
-    """One batch of samples: a stretch of media time that is decoded by itself."""
-
-    index: int = Field(ge=0)
-    start: float
-    """Media time of the first sample, seconds."""
-    end: float
-    """Media time of the next batch's first sample, or of the video's end."""
-    first_frame: int
-    """Ordinal of the first sample among the media's; in key-frame mode of the source frame at `start`."""
-    count: int
-    """Samples; in key-frame mode 0, for they are not known before decoding."""
-    embed_fps: Rational | None = None
-    """Frames to be embedded, per second of media: those at k / embed_fps; None: none."""
-    shots: bool = False
-    """Every frame of the stretch is compared with the one before."""
-
-
-def plan_batches(
-    info: MediaInfo, options: FrameOptions, *, embed_fps: Fraction | None = None, shots: bool = False
-) -> list[FrameBatchSpec]:
-    """Cuts the video into batches by time; none where the media has no video.
-
-    Samples are taken at k / fps for k = 0, 1, ... while that is before the video's end; where the video starts late,
-    from the last such time at or before its start; frames to be embedded likewise.  In key-frame mode these are chosen
-    among the key frames, and shots are not looked for, which would take decoding everything.
-    Raises OptionError where that makes too many batches.
-    """
-    video = info.video
-    if video is None:
-        return []
-    width, height = _stored_size(video, options)
-    each = 3 * width * height * (1 + (embed_fps or 0) / _rate(options))
-    most = max(1, min(options.batch_size, math.floor(MAX_BATCH_BYTES / each)))
-    end = max(video.start + video.duration_s, video.start)
-    if options.mode == "keyframes":
-        return _key_frame_batches(video, end, most, embed_fps)
-    rate, first = _rate(options), _first_sample(video, options)
-    count = max(1, math.ceil(Fraction(str(end)) * rate) - first)
-    _check_batches(count / most)
-    return [
-        FrameBatchSpec(
-            index=index,
-            start=float((first + low) / rate),
-            end=float(min((first + low + most) / rate, max(Fraction(str(end)), (first + low + 1) / rate))),
-            first_frame=low,
-            count=min(most, count - low),
-            embed_fps=embed_fps,
-            shots=shots,
-        )
-        for index, low in enumerate(range(0, count, most))
-    ]
 
 
 def sample_frames(path: Path, info: MediaInfo, batch: FrameBatchSpec, options: FrameOptions, threads: int) -> Frames:
@@ -174,7 +112,7 @@ def _samples(
     options: FrameOptions,
     watch: Watch | None,
 ) -> Found:
-    rate, first = _rate(options), _first_sample(video, options) + batch.first_frame
+    rate, first = sample_rate(options), first_sample(video, options) + batch.first_frame
     samples = [clock.last_at((first + k) / rate) for k in range(batch.count)]
     after = clock.last_at((first - 1) / rate) if batch.first_frame else None
     wanted, first_slot, after_slot = _slots(clock, video, batch)
@@ -249,51 +187,9 @@ def _key_frames(decoder: FrameDecoder, clock: _Clock, video: VideoStream, batch:
     return images, indexes, slots
 
 
-def _key_frame_batches(video: VideoStream, end: float, most: int, embed_fps: Fraction | None) -> list[FrameBatchSpec]:
-    """Few codecs place key frames closer than a second; those of INTRA_CODECS are all key frames."""
-    length = Fraction(most) / (video.fps if video.codec in INTRA_CODECS and video.fps > 1 else 1)
-    start = Fraction(str(video.start))
-    count = max(1, math.ceil((Fraction(str(end)) - start) / length))
-    _check_batches(count)
-    edges = [float(start + k * length) for k in range(count)] + [end]
-    return [
-        FrameBatchSpec(
-            index=k,
-            start=edges[k],
-            end=edges[k + 1],
-            first_frame=round(k * length * video.fps),
-            count=0,
-            embed_fps=embed_fps,
-        )
-        for k in range(count)
-    ]
-
-
-def _check_batches(count: float) -> None:
-    if count > MAX_BATCHES:
-        raise OptionError(
-            f"frames.fps and frames.batch_size make {math.ceil(count)} batches of this media, more than {MAX_BATCHES}; "
-            "lower frames.fps or raise frames.batch_size"
-        )
-
-
-def _rate(options: FrameOptions) -> Fraction:
-    return Fraction(str(options.fps))
-
-
-def _first_sample(video: VideoStream, options: FrameOptions) -> int:
-    return max(0, math.floor(Fraction(str(video.start)) * _rate(options)))
-
-
-def _stored_size(video: VideoStream, options: FrameOptions) -> tuple[int, int]:
-    """Displayed width and height, scaled down to options.max_side."""
-    scale = min(Fraction(1), Fraction(options.max_side, max(video.width, video.height)))
-    return max(1, round(video.width * scale)), max(1, round(video.height * scale))
-
-
 def _image(frame: VideoFrame, video: VideoStream, options: FrameOptions) -> np.ndarray:
     """BGR uint8 (height, width, 3) as displayed, straight from the decoder's format."""
-    width, height = _stored_size(video, options)
+    width, height = stored_size(video, options)
     if video.rotation in (90, 270):
         width, height = height, width
     scaled = (width, height) != (frame.width, frame.height)

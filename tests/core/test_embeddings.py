@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tasks.core.bank_vectors import BankVectors
 from tasks.core.describe import describe
 from tasks.core.embeddings import Embeddings, concatenate, load_embeddings, save_embeddings
 from tasks.core.errors import CorruptMedia
 from tasks.core.options import EmbeddingOptions, SceneOptions
 from tasks.core.scenes import EmaScenes
-from tasks.core.text_bank import BankVectors
 
 
 def frames(count: int, seed: int = 1, dimensions: int = 16) -> Embeddings:

@@ -17,7 +17,8 @@ from tasks.core import frame_selection
 from tasks.core.container import open_media
 from tasks.core.errors import CorruptMedia, ForbiddenFormat, LimitExceeded, OptionError, SourceNotFound
 from tasks.core.frame_batch import Frames, load_encoded_frames, load_frame_times, load_frames, save_frames
-from tasks.core.frames import FrameBatchSpec, plan_batches, sample_frames
+from tasks.core.frame_plan import FrameBatchSpec, plan_batches
+from tasks.core.frames import sample_frames
 from tasks.core.options import AudioOptions, FrameOptions, LimitOptions
 from tasks.core.probe import probe
 from tasks.core.schema import MediaInfo, VideoStream

@@ -13,7 +13,8 @@ from scenedetect import AdaptiveDetector, ContentDetector
 from scenedetect.common import FrameTimecode
 
 from tasks.core.errors import CorruptMedia
-from tasks.core.frames import plan_batches, sample_frames
+from tasks.core.frame_plan import plan_batches
+from tasks.core.frames import sample_frames
 from tasks.core.options import AudioOptions, FrameOptions, LimitOptions, SceneOptions
 from tasks.core.probe import probe
 from tasks.core.shots import ShotMeter, ShotScores, find_cuts, load_shots, save_shots

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tasks.core.bank_vectors import embed_bank, load_vectors, save_vectors
 from tasks.core.errors import BadTextBank
-from tasks.core.text_bank import TextBank, embed_bank, load_vectors, read_bank, resolve_bank, save_vectors
+from tasks.core.text_bank import TextBank, read_bank, resolve_bank
 
 
 def lengths(texts: Sequence[str]) -> np.ndarray:

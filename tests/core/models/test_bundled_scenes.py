@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tasks.core import text_bank
+from tasks.core.bank_vectors import BankVectors, embed_bank
 from tasks.core.models import bundled, siglip
 from tasks.core.models.training.scenes import PAIRS, UNSEEN, render
 from tasks.core.models.training.scenes_eval import shown_in_sample
@@ -30,9 +31,9 @@ def seconds(model: siglip.SiglipModel) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def bank(model: siglip.SiglipModel) -> text_bank.BankVectors:
+def bank(model: siglip.SiglipModel) -> BankVectors:
     path = text_bank.resolve_bank("auto", None, bundled=True)
-    return text_bank.embed_bank(text_bank.read_bank(path), model.embed_texts, model.logit_scale, model.logit_bias)
+    return embed_bank(text_bank.read_bank(path), model.embed_texts, model.logit_scale, model.logit_bias)
 
 
 def test_it_is_small_and_holds_no_code() -> None:
@@ -69,7 +70,7 @@ def test_text_finds_the_frames_of_the_sample(model: siglip.SiglipModel, seconds:
         assert cosines[here].min() > cosines[~here].max(), thing
 
 
-def test_the_sample_has_the_right_tags(bank: text_bank.BankVectors, seconds: np.ndarray) -> None:
+def test_the_sample_has_the_right_tags(bank: BankVectors, seconds: np.ndarray) -> None:
     shown = shown_in_sample(len(seconds))
     named = [{name for _, name in objects} | {f"{colour} shape" for colour, _ in objects} for objects in shown]
     first = [
@@ -80,7 +81,7 @@ def test_the_sample_has_the_right_tags(bank: text_bank.BankVectors, seconds: np.
     assert found >= 0.9, f"{found:.2f} of what the seconds show"
 
 
-def test_captions_say_what_is_there(bank: text_bank.BankVectors, seconds: np.ndarray) -> None:
+def test_captions_say_what_is_there(bank: BankVectors, seconds: np.ndarray) -> None:
     best = [bank.descriptions[number] for number in (seconds @ bank.description_vectors.T).argmax(axis=1)]
     assert set(best[6:13]) == {"a red circle, a green square and a yellow star"}
     assert set(best[13:21]) == {"a blue ring, a purple triangle and an orange cross"}

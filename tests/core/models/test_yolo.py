@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 from tasks.core.errors import BadModel, OptionError, ToolFailed
-from tasks.core.frames import plan_batches, sample_frames
+from tasks.core.frame_plan import plan_batches
+from tasks.core.frames import sample_frames
 from tasks.core.models import bundled, yolo, yolo_openvino
 from tasks.core.options import AudioOptions, DetectionOptions, FrameOptions, LimitOptions
 from tasks.core.probe import probe
