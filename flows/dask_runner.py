@@ -187,11 +187,15 @@ class DaskClusterTaskRunner(DaskTaskRunner):
 
 
 def _flow_run_context() -> bytes:
-    """The flow run as its tasks need it on a worker; the flow itself by name."""
+    """The flow run as its tasks need it on a worker; the flow itself by name.
+
+    The result store goes as it is: to make its block from a description, Prefect imports every integration that is
+    installed, for seconds, in each worker's first task.
+    """
     run = FlowRunContext.get()
     serialized = run.serialize() if run else {}
-    if serialized:
-        serialized["flow"] = worker.name_of(serialized["flow"])
+    if run and serialized:
+        serialized |= {"flow": worker.name_of(serialized["flow"]), "result_store": run.result_store}
     return bytes(cloudpickle.dumps({"flow_run_context": serialized, "tags_context": TagsContext.get().serialize()}))
 
 

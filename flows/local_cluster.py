@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from flows import fork_server
 from tasks.core.errors import SetupError
 from tasks.settings import settings
 from tasks.threads import LIBRARIES, available_cores
@@ -31,10 +32,19 @@ LOG_LENGTH = 1000
 IDLE_S = 30
 """How long a worker beyond REELFLOW_WORKERS_MIN has nothing to do before it ends, in seconds."""
 
+IMPORTED = ("distributed", "tasks.imported")
+"""Modules of the process that workers are forked from."""
+
 _LOG_LEVEL = "critical"
 """Dask tells of every worker that comes and goes; what matters of it reaches the user as an error of the task."""
 
 _lock = threading.Lock()
+
+
+def begin_imports() -> None:
+    """Lets the process that workers are forked from import what they need, while the caller goes on."""
+    if _forks():
+        fork_server.start(IMPORTED, _before_import())
 
 
 def local_scheduler() -> str:
@@ -62,8 +72,9 @@ def _start() -> Any:
     import dask
     from distributed import SpecCluster
     from distributed.scheduler import Scheduler
+    from distributed.utils import get_mp_context
 
-    workers, threads = _workers()
+    workers = _workers()
     stated = settings().workers_min
     least = len(workers) if stated is None else min(stated, len(workers))
     if least < len(workers) and visible_gpus():
@@ -71,16 +82,18 @@ def _start() -> Any:
             "REELFLOW_WORKERS_MIN needs workers that are all alike, and this host's GPUs make them differ: unset it, "
             "or run `dask worker` processes under a cluster manager that scales them (infra/)."
         )
-    before_import = {name: str(threads) for name in LIBRARIES} | {"DASK_LOGGING__DISTRIBUTED": _LOG_LEVEL}
     dask.config.set(
         {
-            "distributed.nanny.pre-spawn-environ": before_import,
+            "distributed.worker.multiprocessing-method": "forkserver" if _forks() else "spawn",
+            "distributed.nanny.pre-spawn-environ": _before_import(),
             "distributed.admin.tick.limit": "60s",
             "distributed.admin.log-length": LOG_LENGTH,
             "distributed.scheduler.allowed-failures": ALLOWED_FAILURES,
             "distributed.deploy.lost-worker-timeout": RESTART_TIMEOUT,
         }
     )
+    get_mp_context()  # its first call names Dask's own modules to the fork server
+    begin_imports()
     logging.getLogger("distributed").setLevel(_LOG_LEVEL.upper())
     cluster = SpecCluster(
         workers=dict(enumerate(workers[:least])),
@@ -98,17 +111,30 @@ def _start() -> Any:
     return cluster
 
 
-def _workers() -> tuple[list[dict[str, Any]], int]:
-    """Specifications of the worker processes, and the threads that each may use."""
-    cores = available_cores()
-    gpus = visible_gpus()
+def _forks() -> bool:
+    """Are workers forked? Not where there are GPUs: CUDA does not survive a fork, and libraries look for it early."""
+    return not visible_gpus()
+
+
+def _before_import() -> dict[str, str]:
+    """Environment variables that are read by imports: the threads that each worker may use, and Dask's log."""
+    threads = max(1, available_cores() // (_worker_count() + len(visible_gpus())))
+    return {name: str(threads) for name in LIBRARIES} | {"DASK_LOGGING__DISTRIBUTED": _LOG_LEVEL}
+
+
+def _workers() -> list[dict[str, Any]]:
+    """Specifications of the worker processes."""
+    gpus, count = visible_gpus(), _worker_count()
     if not gpus:
-        count = settings().workers or min(MAX_WORKERS_PER_HOST, cores)
-        return [_worker({"CPU": 1, "GPU": 1}) for _ in range(count)], max(1, cores // count)
-    count = settings().workers or min(MAX_WORKERS_PER_HOST, max(1, cores - len(gpus)))
+        return [_worker({"CPU": 1, "GPU": 1}) for _ in range(count)]
     on_gpus = [_worker({"GPU": 1}, CUDA_VISIBLE_DEVICES=gpu) for gpu in gpus]
     on_cpus = [_worker({"CPU": 1}, CUDA_VISIBLE_DEVICES="") for _ in range(count)]
-    return on_gpus + on_cpus, max(1, cores // (count + len(gpus)))
+    return on_gpus + on_cpus
+
+
+def _worker_count() -> int:
+    """Worker processes besides those of GPUs."""
+    return settings().workers or min(MAX_WORKERS_PER_HOST, max(1, available_cores() - len(visible_gpus())))
 
 
 def _worker(resources: dict[str, int], **environment: str) -> dict[str, Any]:
@@ -119,7 +145,7 @@ def _worker(resources: dict[str, int], **environment: str) -> dict[str, Any]:
         "options": {
             "nthreads": 1,
             "resources": resources,
-            "env": environment,
+            "env": {**os.environ, **environment},  # a forked process has that of the fork server
             "preload": ["tasks.preload"],
             "host": "127.0.0.1",
             "memory_limit": 0,

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,6 +22,8 @@ _QUIET = {
     "PREFECT_API_URL": "",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_UI_ENABLED": "false",
+    "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": "false",
+    "PREFECT_SERVER_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false",
     "PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false",
     "PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED": "false",
     "PREFECT_SERVER_SERVICES_PAUSE_EXPIRATIONS_ENABLED": "false",
@@ -52,19 +54,20 @@ class LocalServer:
     def wait(self) -> None:
         """Returns when the API answers. Raises SetupError when it does not start."""
         deadline = time.monotonic() + START_TIMEOUT_S
-        while time.monotonic() < deadline:
-            if self._process.poll() is not None:
-                output = self._process.stderr.read().decode(errors="replace") if self._process.stderr else ""
-                raise SetupError(
-                    "The embedded Prefect server ended at its start; run `python -m flows doctor`, or use a server of "
-                    "your own (`prefect server start`, then set PREFECT_API_URL).",
-                    detail=output[-4000:],
-                )
-            try:
-                if httpx.get(f"{self.api_url}/health", timeout=2).status_code == httpx.codes.OK:
-                    return
-            except httpx.TransportError:
-                time.sleep(0.05)
+        with httpx.Client(timeout=2, trust_env=False) as client:  # one: each reads all the certificates of the host
+            while time.monotonic() < deadline:
+                if self._process.poll() is not None:
+                    output = self._process.stderr.read().decode(errors="replace") if self._process.stderr else ""
+                    raise SetupError(
+                        "The embedded Prefect server ended at its start; run `python -m flows doctor`, or use a server "
+                        "of your own (`prefect server start`, then set PREFECT_API_URL).",
+                        detail=output[-4000:],
+                    )
+                try:
+                    if client.get(f"{self.api_url}/health").status_code == httpx.codes.OK:
+                        return
+                except httpx.TransportError:
+                    time.sleep(0.05)
         raise SetupError(
             f"The embedded Prefect server did not answer in {START_TIMEOUT_S:.0f} s; is the machine overloaded?"
         )
@@ -96,17 +99,21 @@ def _profile_names_server() -> bool:
 
 
 @contextmanager
-def prefect_api() -> Iterator[None]:
+def prefect_api(meanwhile: Callable[[], None] | None = None) -> Iterator[None]:
     """The API that PREFECT_API_URL or the active profile names; where there is none, one of our own for the block.
 
-    The server boots while the caller's imports go on, so enter this before importing flows.
+    The server boots while the caller's imports go on, so enter this before importing flows; `meanwhile` is called then.
     """
     if _profile_names_server():
+        if meanwhile:
+            meanwhile()
         yield
         return
     server = LocalServer()
     try:
         os.environ["PREFECT_API_URL"] = server.api_url
+        if meanwhile:
+            meanwhile()
         from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
         server.wait()

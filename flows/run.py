@@ -126,10 +126,11 @@ def engine(*, cluster_at_once: bool = True) -> Iterator[None]:
     """
     if os.environ.get("REELFLOW_DEBUG"):
         logging.basicConfig(level=logging.DEBUG)
-    from flows.local_cluster import local_scheduler, stop_local_cluster
+    from flows.local_cluster import begin_imports, local_scheduler, stop_local_cluster
 
-    with prefect_api():
-        if cluster_at_once and settings().dask_address is None:
+    cluster_at_once = cluster_at_once and settings().dask_address is None
+    with prefect_api(meanwhile=begin_imports if cluster_at_once else None):
+        if cluster_at_once:
             threading.Thread(target=local_scheduler, name="reelflow-cluster", daemon=True).start()
         try:
             yield

@@ -8,11 +8,9 @@ it can be cancelled or can crash alone.
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import os
 import signal
-from collections.abc import Iterable, Mapping
-from multiprocessing import forkserver
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
@@ -30,6 +28,7 @@ from prefect.settings import PREFECT_WORKER_QUERY_SECONDS, temporary_settings
 from prefect.utilities.processutils import sanitize_subprocess_env
 from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, ProcessWorkerResult
 
+from flows import fork_server
 from flows.console import say
 from tasks.core.errors import SetupError
 
@@ -64,8 +63,11 @@ def serve(pool: str, *, limit: int, poll_s: float, grace_s: float) -> None:
 
 async def _serve(pool: str, limit: int, grace_s: float) -> None:
     entrypoints = await _entrypoints(pool)
+    modules = sorted({entrypoint.rpartition(".")[0] for entrypoint in entrypoints})
+    context = fork_server.start([*PRELOAD, *modules])
+    await anyio.to_thread.run_sync(fork_server.wait, context)
     worker = WarmWorker(
-        _fork_server(entrypoint.rpartition(".")[0] for entrypoint in entrypoints),
+        context,
         work_pool_name=pool,
         name=f"served-{os.uname().nodename}-{os.getpid()}",
         limit=limit,
@@ -109,14 +111,6 @@ async def _entrypoints(pool: str) -> set[str]:
             raise SetupError(f"The work pool {pool!r} is of type {found.type}; only process pools can be served.")
         only = WorkPoolFilter(name=WorkPoolFilterName(any_=[pool]))
         return {d.entrypoint for d in await client.read_deployments(work_pool_filter=only) if d.entrypoint}
-
-
-def _fork_server(modules: Iterable[str]) -> Any:
-    """A multiprocessing context whose processes are forked from one that has imported the modules."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([*PRELOAD, *sorted(set(modules))])
-    forkserver.ensure_running()  # it imports while the worker connects
-    return context
 
 
 class WarmWorker(ProcessWorker):

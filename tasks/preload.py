@@ -29,17 +29,12 @@ def dask_setup(worker: Any) -> None:
     """Called by Dask when a worker starts."""
     import cv2
 
-    from tasks.core.models.yolo import import_ultralytics
     from tasks.settings import settings
 
+    on_gpu = "GPU" in worker.state.total_resources
+    import_all(gpu=on_gpu)
     cv2.setNumThreads(threads_per_task())
-    names = list(EVERY_WORKER)
-    if "GPU" in worker.state.total_resources:
-        import_ultralytics(settings().cache)
-        names += GPU_WORKER
-    for name in names:
-        importlib.import_module(name)
-    if "GPU" in worker.state.total_resources:
+    if on_gpu:
         load_models(settings().preload_models)
 
 
@@ -48,6 +43,19 @@ async def dask_teardown(worker: Any) -> None:
     from tasks.worker import drain
 
     await drain()
+
+
+def import_all(*, gpu: bool) -> None:
+    """Imports what tasks need, those on GPU workers too or not."""
+    names = list(EVERY_WORKER)
+    if gpu:
+        from tasks.core.models.yolo import import_ultralytics
+        from tasks.settings import settings
+
+        import_ultralytics(settings().cache)
+        names += GPU_WORKER
+    for name in names:
+        importlib.import_module(name)
 
 
 def load_models(assignments: str) -> None:

@@ -73,7 +73,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     started = Server(f"http://127.0.0.1:{port}/api", folder, secrets.token_hex(16))
     started.start("server", "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port))
     try:
-        until(lambda: _answers(started.api_url), f"the server, see {folder / 'server.log'}", 120)
+        with httpx.Client(timeout=5) as client:
+            until(lambda: _answers(client, started.api_url), f"the server, see {folder / 'server.log'}", 120)
         yield started
     finally:
         processes.end(started.stack, [])
@@ -99,8 +100,8 @@ class _Patient(httpx.HTTPTransport):
             time.sleep(0.5)
 
 
-def _answers(api_url: str) -> bool:
+def _answers(client: httpx.Client, api_url: str) -> bool:
     try:
-        return httpx.get(f"{api_url}/health", timeout=5).is_success
+        return client.get(f"{api_url}/health").is_success
     except httpx.TransportError:
         return False

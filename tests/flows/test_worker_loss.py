@@ -85,9 +85,9 @@ def test_a_task_that_kills_every_worker_fails_with_a_message(engine: None) -> No
     def deadly() -> Any:
         return echo.submit(die.submit()).result()
 
-    with pytest.raises(WorkerLost, match="was lost"):
-        deadly()
     state: Any = deadly(return_state=True)
+    with pytest.raises(WorkerLost, match="was lost"):
+        state.result(_sync=True)
     from tests.flows.runs import task_states
 
     assert task_states(state.state_details.flow_run_id)["die"].keys() == {"Crashed"}

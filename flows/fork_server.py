@@ -1,0 +1,40 @@
+"""A process that imports once and is forked for each process that needs the same (multiprocessing's fork server)."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Iterable, Mapping
+from multiprocessing import forkserver
+from typing import Any
+
+
+def start(modules: Iterable[str], environment: Mapping[str, str] | None = None) -> Any:
+    """The multiprocessing context of this process's fork server, which begins to import the modules in the background.
+
+    There is one per process, and it keeps the modules and the environment variables of its first start.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(modules))
+    before = dict(os.environ)
+    os.environ.update(environment or {})
+    try:
+        forkserver.ensure_running()
+    finally:
+        for name in environment or {}:
+            if name in before:
+                os.environ[name] = before[name]
+            else:
+                del os.environ[name]
+    return context
+
+
+def wait(context: Any) -> None:
+    """Returns when everything is imported: when a first process was forked and has ended."""
+    process = context.Process(target=_nothing)
+    process.start()
+    process.join()
+
+
+def _nothing() -> None:
+    """What that process does."""
