@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from deployments import processes
+from tests.prefect_home import new_prefect_home
 from tests.source_tree import ROOT
 
 
@@ -69,6 +70,7 @@ def until(condition: Callable[[], object], what: str, timeout_s: float = 60.0) -
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("server")
+    new_prefect_home(tmp_path_factory).rename(folder / "home")
     port = free_port()
     started = Server(f"http://127.0.0.1:{port}/api", folder, secrets.token_hex(16))
     started.start("server", "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port))

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from tests.flows.runs import Runs
-from tests.prefect_home import use_prefect_home
+from tests.prefect_home import new_prefect_home, use_prefect_home
 
 
 @pytest.fixture(scope="session")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A server with a database of its own, and a local cluster of two workers."""
-    home = tmp_path_factory.mktemp("prefect")
+    home = new_prefect_home(tmp_path_factory)
     with pytest.MonkeyPatch.context() as patch:
         use_prefect_home(patch, home)
         patch.delenv("REELFLOW_DASK_ADDRESS", raising=False)

@@ -21,6 +21,7 @@ from tasks.results import read_result
 from tasks.store import Store, open_store
 from tests.flows.runs import BUNDLED
 from tests.flows.test_command_line import BUNDLED_SETS, flows
+from tests.prefect_home import new_prefect_home
 
 QUICK = ("transcript.enabled=false", "detections.weights=bundled", "detections.image_size=320")
 COUNT = 20
@@ -61,7 +62,7 @@ def bucket(s3_environment: dict[str, str], tmp_path_factory: pytest.TempPathFact
         corpus = list(make_corpus(COUNT))
         for found in corpus:
             client.put_object(Bucket="backfill", Key=f"in/{found.key}", Body=found.data)
-    made = Bucket("backfill", corpus, s3_environment, tmp_path_factory.mktemp("home"))
+    made = Bucket("backfill", corpus, s3_environment, new_prefect_home(tmp_path_factory))
     made.runs = [made.backfill(), made.backfill()]
     return made
 

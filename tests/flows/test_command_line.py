@@ -14,6 +14,7 @@ import pytest
 from tasks.core.models import bundled
 from tests import media
 from tests.flows.runs import BUNDLED, manifests
+from tests.prefect_home import new_prefect_home
 
 ROOT = Path(__file__).resolve().parents[2]
 BUNDLED_SETS = [word for option in (*BUNDLED, *bundled.SAMPLE_OPTIONS) for word in ("--set", option)]
@@ -33,8 +34,8 @@ def flows(
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Prefect's home: its database is made once for this file."""
-    return tmp_path_factory.mktemp("home")
+    """Prefect's home, for this file."""
+    return new_prefect_home(tmp_path_factory)
 
 
 def test_help_lists_every_command(home: Path) -> None:

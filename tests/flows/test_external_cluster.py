@@ -15,6 +15,7 @@ import pytest
 
 from tasks.core.models import bundled
 from tests.flows.runs import BUNDLED, manifests
+from tests.prefect_home import new_prefect_home
 
 GPU_STAGES = {"transcript", "detections", "language"}
 
@@ -64,8 +65,8 @@ def _wait_for(log: Path, pattern: str, timeout_s: float = 60.0) -> str:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Prefect's home: its database is made once."""
-    return tmp_path_factory.mktemp("prefect")
+    """Prefect's home, for this file."""
+    return new_prefect_home(tmp_path_factory)
 
 
 @pytest.fixture

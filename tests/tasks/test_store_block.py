@@ -18,7 +18,7 @@ from tasks.artifacts import artifact_file, find, save
 from tasks.core.errors import NetworkError, StoreUnavailable
 from tasks.core.schema import ArtifactRef
 from tasks.store import open_store
-from tests.prefect_home import use_prefect_home
+from tests.prefect_home import new_prefect_home, use_prefect_home
 from tests.source_tree import ROOT
 
 SECRETS = {"key": "AKIAOFTHEBLOCK", "secret": "hush-secret", "token": "hush-token"}
@@ -27,7 +27,7 @@ SECRETS = {"key": "AKIAOFTHEBLOCK", "secret": "hush-secret", "token": "hush-toke
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A Prefect server with a database of its own."""
-    home = tmp_path_factory.mktemp("prefect")
+    home = new_prefect_home(tmp_path_factory)
     with pytest.MonkeyPatch.context() as patch:
         use_prefect_home(patch, home)
         with prefect_api():
