@@ -7,6 +7,8 @@ leave half-made modules behind.
 from __future__ import annotations
 
 import importlib
+import logging
+import threading
 from typing import Any
 
 from tasks.threads import threads_per_task
@@ -20,6 +22,8 @@ EVERY_WORKER = (
     "tasks.core.frame_batch",
     "tasks.core.describe",
     "tasks.core.scenes",
+    "tasks.store.s3",
+    "boto3.s3.inject",
     "soundfile",
 )
 GPU_WORKER = ("tasks.core.models.whisper", "tasks.core.models.siglip", "ultralytics.nn.tasks")
@@ -34,6 +38,8 @@ def dask_setup(worker: Any) -> None:
     on_gpu = "GPU" in worker.state.total_resources
     import_all(gpu=on_gpu)
     cv2.setNumThreads(threads_per_task())
+    if (address := settings().store).startswith("s3://"):
+        threading.Thread(target=connect, args=(address,), name="reelflow-store", daemon=True).start()
     if on_gpu:
         load_models(settings().preload_models)
 
@@ -58,14 +64,29 @@ def import_all(*, gpu: bool) -> None:
         importlib.import_module(name)
 
 
+def connect(address: str) -> None:
+    """Makes the client of a store in a bucket and its first connection; what is wrong there, the first task says."""
+    from tasks.core.errors import ReelflowError
+    from tasks.store import open_store
+
+    try:
+        open_store(address).size("reelflow")
+    except ReelflowError as error:
+        logging.getLogger(__name__).warning("The store does not answer: %s", error.message)
+
+
 def load_models(assignments: str) -> None:
     """Loads the models that these options name ("transcript.model=base.en detections.weights=yolo11n.pt").
 
-    They are loaded by the tasks' own loaders, so the first task finds them. Raises UnknownOption for what is no option,
-    and ModelNotFound for weights that are not here.
+    They are loaded by the tasks' own loaders and used once, which allocates and compiles, so the first task finds them.
+    Raises UnknownOption for what is no option, and ModelNotFound for weights that are not here.
     """
+    import numpy as np
+
     from tasks import speech, text_bank, vision
+    from tasks.core.models import whisper, yolo
     from tasks.core.options import parse_options
+    from tasks.core.schema import SpeechWindow
     from tasks.lookup import find_models
 
     named = {assignment.partition(".")[0] for assignment in assignments.split()}
@@ -74,9 +95,15 @@ def load_models(assignments: str) -> None:
     unnamed = [f"{stage}.enabled=false" for stage in ("transcript", "detections", "embeddings") if stage not in named]
     options = parse_options([*assignments.split(), *unnamed])
     models, _ = find_models(options)
+    picture = np.zeros((360, 640, 3), np.uint8)
     if "transcript" in models:
-        speech.load_model(models["transcript"], options.transcript)
+        speaker = speech.load_model(models["transcript"], options.transcript)
+        second = np.random.default_rng(0).normal(0, 0.1, 16_000).astype(np.float32)
+        language = whisper.detect_language(speaker, [second])
+        whisper.transcribe(speaker, [SpeechWindow(start=0.0, end=1.0)], [second], options.transcript, language)
     if "detections" in models:
-        vision.load_model(models["detections"], options.detections)
+        yolo.detect(
+            vision.load_model(models["detections"], options.detections), [picture], (640, 360), options.detections
+        )
     if "embeddings" in models:
-        text_bank.load_embedder(models["embeddings"], options.embeddings)
+        text_bank.load_embedder(models["embeddings"], options.embeddings).embed_images([picture])
