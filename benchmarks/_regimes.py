@@ -34,6 +34,9 @@ STARTED, REGISTERED = "started!", "Registered to:"
 
 READY_S = 120.0
 END_S = 20.0
+SETTLED_S = 30.0
+IDLE_SHARE = 0.2
+"""Of one core, that a stack with nothing to do uses at most."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +138,17 @@ class Deployed:
         commands: dict[str, Sequence[str]] = dict.fromkeys(self.workers, ())
         commands[EXECUTOR] = self._executor(REGIMES[name].target)
         self._replace(commands, REELFLOW_PRELOAD_MODELS=REGIMES[name].preload, **variables)
+
+    def settle(self) -> None:
+        """Returns when the parts are through with what their start has set off."""
+        deadline = time.monotonic() + SETTLED_S
+        before = sum(self.cpu_s().values())
+        while time.monotonic() < deadline:
+            time.sleep(1)
+            now = sum(self.cpu_s().values())
+            if now - before < IDLE_SHARE:
+                return
+            before = now
 
     def log(self, name: str) -> str:
         """What a part has written."""

@@ -1,7 +1,8 @@
 """Cold start: the first run after everything that executes it has started, against those after it; and where it goes.
 
 The system is that of `load` (the parts of `make up`, one user, clips whose bytes nobody has seen). In each repeat, Dask
-workers and what executes flow runs are started anew and registered, then one request after the other is sent:
+workers and what executes flow runs are started anew and registered; when the server is through with that, one request
+after the other is sent:
 
   burst-ready  served flow (`python -m flows serve`), models loaded before the first request (REELFLOW_PRELOAD_MODELS)
   warm         served flow, models loaded by the first task that needs them
@@ -110,6 +111,7 @@ def first_and_later(
 
     assert found.deployed is not None
     found.deployed.begin_again(name, **variables)
+    found.deployed.settle()
     workload = Workload("closed", 1 + later, concurrency=1)
     level = asyncio.run(measure(found, workload, seconds=60, patience_s=60, label=label, job_variables=job_variables))
     assert len(level.done) == 1 + later, f"{[(r.status, r.reason) for r in level.requests]}"

@@ -25,7 +25,11 @@ EVERY_WORKER = (
     "tasks.store.s3",
     "boto3.s3.inject",
     "soundfile",
+    "flows.analyze_media",
+    "flows.dask_runner",
 )
+"""The last two by name, as worker.find would import them in the first task."""
+
 GPU_WORKER = ("tasks.core.models.whisper", "tasks.core.models.siglip", "ultralytics.nn.tasks")
 
 
