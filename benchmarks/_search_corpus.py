@@ -87,7 +87,7 @@ def large_parts(folder: Path) -> tuple[dict[str, Versions], Callable[[str, str, 
 def copy_result(source: Store, target: Store, copies: int, size: int) -> None:
     """Copies of the one media of a store: times shifted, words changed for others of the same transcript.
 
-    Where the result has no vectors, each copy gets 16 random ones of `size` numbers for every ten seconds.
+    Each copy gets 16 random vectors of `size` numbers for every ten seconds, for its own are those of a small model.
     """
     [media] = {path.split("/")[1] for path in source.list("media") if path.endswith("/result.json")}
     tables = {name: pq.ParquetFile(source.local(table_path(name, media))).read() for name in TABLES}
@@ -104,7 +104,7 @@ def copy_result(source: Store, target: Store, copies: int, size: int) -> None:
             target.write(f"media/{name}/{VIEWS['storyboard_vtt']}", track[0])
         for table, rows in tables.items():
             if table == "embeddings":
-                rows = _vectors(rows, tables["runs"], size, rng)
+                rows = _vectors(tables["runs"], size, rng)
             changed = _copied(rows.cast(SCHEMAS[table]), name, number, others)
             with target.workspace() as work:
                 pq.write_table(changed, work / "part.parquet", compression="zstd")
@@ -129,12 +129,7 @@ def _copied(rows: pa.Table, name: str, number: int, others: dict[str, str]) -> p
     return rows
 
 
-def _vectors(rows: pa.Table, runs: pa.Table, size: int, rng: np.random.Generator) -> pa.Table:
-    """The real ones, each moved a little, or random ones."""
-    if rows.num_rows:
-        real = np.stack(rows["vector"].to_pylist()).astype(np.float32)
-        moved = _unit(real + 0.2 * rng.standard_normal(real.shape).astype(np.float32) / np.sqrt(real.shape[1]))
-        return rows.set_column(rows.schema.get_field_index("vector"), "vector", pa.array(list(moved)))
+def _vectors(runs: pa.Table, size: int, rng: np.random.Generator) -> pa.Table:
     duration_s = runs["duration_s"][0].as_py()
     times = np.arange(0.0, duration_s, 10 / 16)
     vectors = _unit(rng.standard_normal((len(times), size)).astype(np.float32))

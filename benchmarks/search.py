@@ -5,12 +5,12 @@ less, as real embeddings have) and 50 segments of 12 made-up words (frequencies 
 asked by words, phrases, misspelt words and vectors. The check: recall of the ten nearest frames against comparison with
 every vector.
 
-Store: 2,000 copies of one real result, that of `python -m flows demo`, with times shifted and words exchanged, asked
-for words, objects and meaning together, through the tables and through the index. Cold is a new process's first
-question (for S3 with an empty cache; the operating system's file cache stays), without Python's imports. The check:
-to words and objects both give the same answers; with meaning the vector index may differ, `as tables` is the share of
-moments that do not. S3 is a moto server in a process of its own over HTTP on loopback: a real bucket adds its
-round trip for each request.
+Store: 2,000 copies of one real result, that of `python -m flows demo`, with times shifted, words exchanged and vectors
+of 768 random numbers, asked for words, objects and meaning together, through the tables and through the index. Cold is
+a new process's first question (for S3 with an empty cache; the operating system's file cache stays), without Python's
+imports. The check: to words and objects both give the same answers; with meaning the vector index may differ, `as
+tables` is the share of moments that do not. S3 is a moto server in a process of its own over HTTP on loopback: a real
+bucket adds its round trip for each request.
 """
 
 from __future__ import annotations
