@@ -84,18 +84,18 @@ def _prepare(
 ) -> tuple[MediaRef, dict[str, ModelInfo], list[str], dict[str, StageTiming]]:
     """The source's bytes and the models, on this host or, with a cluster elsewhere, on one of its workers."""
     meter = Meter()
-    found = _near(media.fetch_media, source, root.address, options.limits)
+    fetched, resolved = _near(media.fetch_media, source, root.address, options.limits), _near(resolve_models, options)
+    found: MediaRef = fetched.result()
     timing = {"fetch": meter.timing(bytes_in=found.bytes)}
-    models, notices = _near(resolve_models, options)
+    models, notices = resolved.result()
     if root.guarantee != "atomic":
         notices = [*notices, LAST_WRITER_NOTICE]
     return found, models, notices, timing
 
 
 def _near(task: Any, *arguments: Any) -> Any:
-    if settings().dask_address:
-        return task.submit(*arguments).result()
-    return task(*arguments, return_state=True).result(raise_on_failure=True)
+    """Something with a `result()`: on this host, or at once on a worker of a cluster elsewhere."""
+    return task.submit(*arguments) if settings().dask_address else task(*arguments, return_state=True)
 
 
 def _analyze(
@@ -106,7 +106,7 @@ def _analyze(
     timing: dict[str, StageTiming],
 ) -> None:
     progress = Progress(f"Analysing {found.name}")
-    probed = _near(media.probe_media, found, options.limits, options.audio)
+    probed = _near(media.probe_media, found, options.limits, options.audio).result()
     info = media.load_info(probed)
 
     audio = speech.extract_audio.submit(found, info)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import sys
 import threading
 from functools import lru_cache
 from pathlib import Path
@@ -112,8 +113,8 @@ def _start() -> Any:
 
 
 def _forks() -> bool:
-    """Are workers forked? Not where there are GPUs: CUDA does not survive a fork, and libraries look for it early."""
-    return not visible_gpus()
+    """Are workers forked? Not where there are GPUs or Apple's libraries: once used, they do not survive a fork."""
+    return sys.platform == "linux" and not visible_gpus()
 
 
 def _before_import() -> dict[str, str]:
