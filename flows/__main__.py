@@ -26,7 +26,7 @@ models_app = typer.Typer(
 )
 app.add_typer(models_app, name="models")
 
-EXIT_FAILED, EXIT_USAGE, EXIT_QUARANTINED = 1, 2, 3
+EXIT_FAILED, EXIT_USAGE, EXIT_QUARANTINED, EXIT_INTERRUPTED = 1, 2, 3, 130
 
 Store = Annotated[
     str | None,
@@ -337,7 +337,7 @@ def _finish(reports: Iterable[AnalyzeReport], store: str | None, json_lines: boo
 
 def main() -> None:
     """Entry point: turns errors that a user can mend into one sentence and an exit status."""
-    from flows.console import say
+    from flows.console import Interrupted, say
     from tasks.core.errors import ReelflowError
     from tasks.core.options import UnknownOption
 
@@ -348,6 +348,9 @@ def main() -> None:
     except UnknownOption as error:
         say(str(error), err=True)
         sys.exit(EXIT_USAGE)
+    except Interrupted:
+        say("Interrupted. The same command goes on from what is finished.", err=True)
+        sys.exit(EXIT_INTERRUPTED)
     except ReelflowError as error:
         say(error.message, err=True, style="red")
         if error.detail:

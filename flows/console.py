@@ -19,6 +19,10 @@ LINE_EVERY_S = 5.0
 _STYLE = {"done": "green", "cached": "cyan", "quarantined": "yellow", "failed": "red"}
 
 
+class Interrupted(Exception):
+    """Ctrl-C while the engine ran: it has been ended in order."""
+
+
 @contextmanager
 def progress(name: str) -> Iterator[None]:
     """Draws the progress of flow runs in the block: bars on a terminal, a line per finished stage elsewhere."""

@@ -147,7 +147,7 @@ def _worker(resources: dict[str, int], **environment: str) -> dict[str, Any]:
             "nthreads": 1,
             "resources": resources,
             "env": {**os.environ, **environment},  # a forked process has that of the fork server
-            "preload": ["tasks.preload"],
+            "preload": ["flows.own_group", "tasks.preload"],
             "host": "127.0.0.1",
             "memory_limit": 0,
             "dashboard": False,

@@ -49,6 +49,7 @@ class LocalServer:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
+            process_group=0,  # Ctrl-C is for the flow, which ends its server last
         )
 
     def wait(self) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from flows.console import count_progress, progress
+from flows.console import Interrupted, count_progress, progress
 from flows.local_server import prefect_api
 from tasks.core.errors import ReelflowError, SetupError
 from tasks.core.options import AnalyzeOptions, parse_options
@@ -122,7 +122,7 @@ def _analyze(source: str, store: str, options: AnalyzeOptions) -> AnalyzeReport:
 def engine(*, cluster_at_once: bool = True) -> Iterator[None]:
     """A Prefect API and a Dask cluster for the block; both start side by side with the imports.
 
-    Without `cluster_at_once` the cluster starts with the first task: there may be none.
+    Without `cluster_at_once` the cluster starts with the first task: there may be none.  Raises Interrupted.
     """
     if os.environ.get("REELFLOW_DEBUG"):
         logging.basicConfig(level=logging.DEBUG)
@@ -134,6 +134,8 @@ def engine(*, cluster_at_once: bool = True) -> Iterator[None]:
             threading.Thread(target=local_scheduler, name="reelflow-cluster", daemon=True).start()
         try:
             yield
+        except KeyboardInterrupt:
+            raise Interrupted from None
         finally:
             from flows.dask_client import disconnect
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
+from deployments import processes
 from tasks.core.models import bundled
 from tests import media
 from tests.flows.runs import BUNDLED, manifests
@@ -20,16 +23,21 @@ ROOT = Path(__file__).resolve().parents[2]
 BUNDLED_SETS = [word for option in (*BUNDLED, *bundled.SAMPLE_OPTIONS) for word in ("--set", option)]
 
 
+def _environment(home: Path, more: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Where a Prefect home of its own is used."""
+    other = {"PREFECT_API_URL", "REELFLOW_DASK_ADDRESS", "REELFLOW_STORE"}
+    names = {k: v for k, v in os.environ.items() if k not in other}
+    return names | {"PREFECT_HOME": str(home), "REELFLOW_CACHE_DIR": str(home / "cache"), **(more or {})}
+
+
 def flows(
     *arguments: str | Path, home: Path, timeout: float = 240, environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Runs `python -m flows` with a Prefect home of its own."""
-    names = {
-        k: v for k, v in os.environ.items() if k not in {"PREFECT_API_URL", "REELFLOW_DASK_ADDRESS", "REELFLOW_STORE"}
-    }
-    names |= {"PREFECT_HOME": str(home), "REELFLOW_CACHE_DIR": str(home / "cache"), **(environment or {})}
     command = [sys.executable, "-m", "flows", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=names, timeout=timeout)
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=ROOT, env=_environment(home, environment), timeout=timeout
+    )
 
 
 @pytest.fixture(scope="module")
@@ -215,3 +223,39 @@ def test_speech_is_found_where_it_is(home: Path, tmp_path: Path, shared_media: P
     [spoken] = truth["speech"]
     assert abs(segments[0]["start"] - spoken["start"]) <= 0.5
     assert abs(segments[-1]["end"] - spoken["end"]) <= 0.5
+
+
+def test_ctrl_c_ends_everything_in_order_and_the_same_command_goes_on(home: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    arguments = ("analyze", str(bundled.SAMPLE_CLIP), "--store", str(store), *BUNDLED_SETS)
+    mark = f"interrupted-{os.getpid()}"
+    started = subprocess.Popen(
+        [sys.executable, "-m", "flows", *arguments],
+        cwd=ROOT,
+        env=_environment(home, {processes.MARK: mark}),
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not any("/audio/" in path for path in manifests(store)):
+            assert started.poll() is None, "it ended before it could be interrupted"
+            assert time.monotonic() < deadline, "it never got to the sound"
+            time.sleep(0.05)
+        os.killpg(started.pid, signal.SIGINT)  # as a terminal does: every process of the group
+        _, said = started.communicate(timeout=60)
+        assert started.returncode == 130, said
+        assert "Interrupted" in said
+        assert "Traceback" not in said
+        deadline = time.monotonic() + 10
+        while processes.members(mark):
+            assert time.monotonic() < deadline, "processes are left"
+            time.sleep(0.1)
+    finally:
+        processes.end(mark, [])
+    finished = manifests(store)
+    assert flows(*arguments, home=home).returncode == 0
+    assert {path: manifests(store)[path]["finished"] for path in finished} == {
+        path: manifest["finished"] for path, manifest in finished.items()
+    }
