@@ -41,11 +41,11 @@ def start(name: str, command: Sequence[str], environment: Mapping[str, str], fol
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    started = _start_time(process.pid) or 0
+    found = Process(name=name, pid=process.pid, started=_start_time(process.pid) or 0, log=log)
     entry, deadline = Path(f"/proc/{process.pid}"), time.monotonic() + 5
-    while not _carries(entry, environment[MARK]) and process.poll() is None and time.monotonic() < deadline:
+    while alive(found) and not _carries(entry, environment[MARK]) and time.monotonic() < deadline:
         time.sleep(0.001)  # in its first moments the kernel shows no environment, and `end` would not know it
-    return Process(name=name, pid=process.pid, started=started, log=log)
+    return found
 
 
 def alive(process: Process) -> bool:
