@@ -230,7 +230,7 @@ def test_ctrl_c_ends_everything_in_order_and_the_same_command_goes_on(home: Path
     arguments = ("analyze", str(bundled.SAMPLE_CLIP), "--store", str(store), *BUNDLED_SETS)
     mark = f"interrupted-{os.getpid()}"
     started = subprocess.Popen(
-        [sys.executable, "-m", "flows", *arguments],
+        ["env", "--default-signal=INT", sys.executable, "-m", "flows", *arguments],  # background jobs ignore it
         cwd=ROOT,
         env=_environment(home, {processes.MARK: mark}),
         stderr=subprocess.PIPE,
