@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from multiprocessing import forkserver
 from typing import Any
 
+from tasks.core.errors import SetupError
+
 
 def start(modules: Iterable[str], environment: Mapping[str, str] | None = None) -> Any:
     """The multiprocessing context of this process's fork server, which begins to import the modules in the background.
@@ -30,10 +32,14 @@ def start(modules: Iterable[str], environment: Mapping[str, str] | None = None) 
 
 
 def wait(context: Any) -> None:
-    """Returns when everything is imported: when a first process was forked and has ended."""
+    """Returns when everything is imported: when a first process was forked and has ended. Raises SetupError."""
     process = context.Process(target=_nothing)
     process.start()
     process.join()
+    if process.exitcode:
+        raise SetupError(
+            f"The process that others are forked from is broken: the first one ended with {process.exitcode}."
+        )
 
 
 def _nothing() -> None:
