@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Literal, Self
 
 from benchmarks._clip import PRELOAD
+from benchmarks._cpu import process_times
 from deployments import processes, stack
 from deployments.processes import Process
 from tasks.core.errors import SetupError
@@ -158,7 +159,7 @@ class Deployed:
         """CPU seconds so far by part, processes that it started and awaited included."""
         parents, used = {}, {}
         for pid in processes.members(self._stack.id):
-            if times := _times(pid):
+            if times := process_times(pid):
                 parents[pid], used[pid] = times
         roots = {process.pid: name for name, process in self._parts.items()}
         spent = dict.fromkeys(self._parts, 0.0)
@@ -200,30 +201,6 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def children_cpu_s(names: dict[str, bytes], rest: str) -> dict[str, float]:
-    """CPU seconds of this process's children by a word of their command line; of those without one, as `rest`."""
-    spent = dict.fromkeys([*names, rest], 0.0)
-    for entry in Path("/proc").glob("[0-9]*"):
-        times = _times(int(entry.name))
-        if times is None or times[0] != os.getpid():
-            continue
-        try:
-            command = (entry / "cmdline").read_bytes()
-        except OSError:
-            continue
-        spent[next((name for name, word in names.items() if word in command), rest)] += times[1]
-    return spent
-
-
-def _times(pid: int) -> tuple[int, float] | None:
-    """(parent, CPU seconds with those of children that ended); None when it is gone."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return int(fields[1]), sum(int(field) for field in fields[11:15]) / os.sysconf("SC_CLK_TCK")
 
 
 def _command(pid: int) -> list[str]:

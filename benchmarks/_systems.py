@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks._clip import PRELOAD
+from benchmarks._cpu import processor_seconds
 from benchmarks._latency import Level
 from benchmarks._outcomes import outcomes
 from benchmarks._regimes import (
@@ -21,7 +22,6 @@ from benchmarks._regimes import (
     Name,
     Regime,
     TargetName,
-    children_cpu_s,
     ended_by_signal,
     environment,
 )
@@ -142,7 +142,7 @@ def _in_process(ends: ExitStack, folder: Path, name: Name) -> System:
     return System(
         open=lambda _: InProcess.open(store.address),
         store=store,
-        cpu_s=lambda: {"flow": time.process_time()} | children_cpu_s({"server": b"embedded_server"}, "workers"),
+        cpu_s=processor_seconds,
         target="flow",
         name=name,
         deployed=None,

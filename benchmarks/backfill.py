@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks._corpus import WITHOUT_SCENES, tiny
+from benchmarks._cpu import processor_seconds
 from benchmarks._results import Plot, Table, parser, publish
 
 IN_THE_FLOW = ("fetch", "probe")
@@ -140,20 +141,3 @@ def settled_cpu() -> dict[str, float]:
         if now["server"] - before["server"] < IDLE_CPU_S or time.monotonic() > deadline:
             return now
         before = now
-
-
-def processor_seconds() -> dict[str, float]:
-    """CPU seconds of this process and of its children by what they are."""
-    spent = {"flow": time.process_time(), "server": 0.0, "workers": 0.0}
-    ticks = os.sysconf("SC_CLK_TCK")
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if f"PPid:\t{os.getpid()}\n" not in (process / "status").read_text():
-                continue
-            command = (process / "cmdline").read_bytes()
-            fields = (process / "stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        name = "server" if b"embedded_server" in command else "workers"
-        spent[name] += sum(int(fields[i]) for i in (11, 12, 13, 14)) / ticks
-    return spent

@@ -14,8 +14,8 @@ from typing import Any
 
 from prefect import flow, task
 
+from benchmarks._cpu import processor_seconds
 from benchmarks._results import Plot, Table, median, parser, publish
-from benchmarks.backfill import processor_seconds
 from flows.task_runner import ClusterTaskRunner
 
 PARTS = ("flow", "workers", "server")
