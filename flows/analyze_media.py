@@ -116,17 +116,19 @@ def _analyze(
     embed_fps = Fraction(options.embeddings.frames_per_chunk) / Fraction(str(options.embeddings.chunk_s))
     shots = options.scenes.shots and options.frames.mode == "uniform"
     batches = plan_batches(info, options.frames, embed_fps=embed_fps if "embeddings" in models else None, shots=shots)
-    frames = [vision.sample_frames.submit(found, info, batch, options.frames) for batch in batches]
-    progress.expect("frames", len(frames))
-    boxes, vectors, scenes, described = [], [], [], []
-    if "detections" in models:
-        boxes = [vision.detect_objects.submit(found, f, models["detections"], options.detections) for f in frames]
-        progress.expect("detections", len(boxes))
-    if "embeddings" in models and frames:
-        vectors = [vision.embed_frames.submit(found, f, models["embeddings"], options.embeddings) for f in frames]
+    frames, boxes, vectors, scenes, described = [], [], [], [], []
+    for batch in batches:  # in this order they are worked on, so a batch is looked at while its frames are at hand
+        sampled = vision.sample_frames.submit(found, info, batch, options.frames)
+        frames.append(sampled)
+        if "detections" in models:
+            boxes.append(vision.detect_objects.submit(found, sampled, models["detections"], options.detections))
+        if "embeddings" in models:
+            vectors.append(vision.embed_frames.submit(found, sampled, models["embeddings"], options.embeddings))
+    for stage, futures in (("frames", frames), ("detections", boxes), ("embeddings", vectors)):
+        progress.expect(stage, len(futures))
+    if vectors:
         bank = _bank(found.store, options, models)
         described = [vision.describe.submit(found, info, vectors, bank, options.embeddings, options.tags)]
-        progress.expect("embeddings", len(vectors))
         progress.expect("description")
     if frames and (shots or vectors):
         compared = frames if shots else []

@@ -38,6 +38,9 @@ GPU_TAG = "gpu"
 FIRST_TAG = "first"
 """Of tasks that are long: of those that are ready they go first, so that short ones fill the end of a run."""
 
+HEAD_START_S = 1e9
+"""By so much such a task counts as submitted earlier."""
+
 RESUBMISSIONS = 1
 """How often a task whose worker was lost is submitted again, after Dask itself has given up on it."""
 
@@ -147,9 +150,10 @@ class DaskClusterTaskRunner(DaskTaskRunner):
         inputs = {name: collect_task_run_inputs_sync(value) for name, value in parameters.items()}
         if self._flow_run is None:
             self._flow_run = _flow_run_context()
+        now = time.time()
         future = self.client.submit(
             worker.run,
-            time.time(),
+            now,
             settings=_settings_context(),
             flow_run=self._flow_run,
             task=worker.name_of(task),
@@ -159,7 +163,7 @@ class DaskClusterTaskRunner(DaskTaskRunner):
             dependencies=inputs,
             key=f"{task.name}-{task_run_id}",
             resources={resource: 1},
-            priority=1 if FIRST_TAG in task.tags else 0,
+            priority=(HEAD_START_S if FIRST_TAG in task.tags else 0.0) - now,  # Dask's order is that of random keys
             pure=False,
         )
         self._placed.append(future)

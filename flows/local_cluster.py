@@ -24,11 +24,21 @@ ALLOWED_FAILURES = 2
 """Lost workers after which Dask gives a task up. Each costs a new process its imports, and a task that kills three
 in a row is to blame itself."""
 
+STEALING_INTERVAL = "100ms"
+"""How often an idle worker is given what waits at another one (Dask: 1 s): detection waits where its frames were made."""
+
 RESTART_TIMEOUT = "10 minutes"
 """Dask's 15 s would give a worker up that is still importing torch after its restart on a busy machine."""
 
 LOG_LENGTH = 1000
 """Transitions of tasks that the scheduler remembers (Dask: 10,000, tens of MB after a few hundred media)."""
+
+QUIET = {
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.system-monitor.interval": "10s",
+}
+"""What Dask measures for its dashboard, which is off here, from 10 to 500 ms: a tenth of a core with nothing to do."""
 
 IDLE_S = 30
 """How long a worker beyond REELFLOW_WORKERS_MIN has nothing to do before it ends, in seconds."""
@@ -89,7 +99,9 @@ def _start() -> Any:
             "distributed.nanny.pre-spawn-environ": _before_import(),
             "distributed.admin.tick.limit": "60s",
             "distributed.admin.log-length": LOG_LENGTH,
+            **QUIET,
             "distributed.scheduler.allowed-failures": ALLOWED_FAILURES,
+            "distributed.scheduler.work-stealing-interval": STEALING_INTERVAL,
             "distributed.deploy.lost-worker-timeout": RESTART_TIMEOUT,
         }
     )

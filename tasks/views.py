@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from tasks.artifacts import artifact_file
 from tasks.core import audio as track
-from tasks.core.frame_batch import decode_image, load_encoded_frames, load_frame_times
+from tasks.core.frame_batch import decode_image, load_encoded_frames, load_frame_times, load_thumbnails
 from tasks.core.publish import contact_sheet, report, storyboard, subtitles, tables, waveform
 from tasks.core.schema import Findings, FrameDetections, Interval, MediaRef, Result
 from tasks.lookup import source_file
@@ -36,7 +37,7 @@ def write_views(store: Store, media: MediaRef, result: Result, findings: Finding
     }
     if frames.times:
         chosen = storyboard.choose(frames.times, result.media.duration_s)
-        small = ((frames.times[at], frames.image(at, storyboard.WIDTH)) for at in chosen)
+        small = ((frames.times[at], frames.thumbnail(at)) for at in chosen)
         files["storyboard"], track_text = storyboard.storyboard(small, result.media.duration_s)
         files["storyboard_vtt"] = track_text.encode()
     sizes = {}
@@ -55,7 +56,7 @@ def write_views(store: Store, media: MediaRef, result: Result, findings: Finding
 
 
 class _Stored:
-    """The sampled frames of a media, read and decoded when they are asked for."""
+    """The sampled frames of a media, read and decoded when they are asked for, a batch at a time."""
 
     def __init__(self, findings: Findings) -> None:
         self._rows = [
@@ -64,14 +65,18 @@ class _Stored:
             for row, time in enumerate(load_frame_times(path)[1])
         ]
         self.times = [time for _, _, time in self._rows]
-        self._encoded: tuple[Path | None, list[bytes]] = (None, [])
+        self._encoded = lru_cache(maxsize=1)(load_encoded_frames)
+        self._thumbnails = lru_cache(maxsize=1)(load_thumbnails)
 
-    def image(self, at: int, least_width: int | None = None) -> np.ndarray:
+    def image(self, at: int, least_width: int) -> np.ndarray:
         """BGR picture of the frame at this position; see decode_image."""
         path, row, _ = self._rows[at]
-        if self._encoded[0] != path:
-            self._encoded = (path, load_encoded_frames(path))
-        return decode_image(self._encoded[1][row], path, least_width)
+        return decode_image(self._encoded(path)[row], path, least_width)
+
+    def thumbnail(self, at: int) -> np.ndarray:
+        """Small BGR picture of the frame at this position."""
+        path, row, _ = self._rows[at]
+        return self._thumbnails(path)[row]
 
 
 def _sheet(result: Result, findings: Findings, frames: _Stored, peaks: list[float]) -> bytes:
@@ -82,7 +87,7 @@ def _sheet(result: Result, findings: Findings, frames: _Stored, peaks: list[floa
         FrameDetections(index=number, time=time) for number, time in enumerate(frames.times)
     ]
     chosen = contact_sheet.choose(found)
-    images = [frames.image(position) for position in chosen]
+    images = [frames.image(position, contact_sheet.TILE[0]) for position in chosen]
     video = result.media.video
     size = (video.width, video.height) if video else (1, 1)
     heading = [result.caption.text] if result.caption else []

@@ -125,8 +125,8 @@ def _stream(stream: Any, max_pixels: int) -> dict[str, Any]:
         "attached": bool(stream.disposition & av.stream.Disposition.attached_pic),
         "default": bool(stream.disposition & av.stream.Disposition.default),
         "language": stream.language,
-        "declared_start": _seconds(stream.start_time, stream),
-        "declared_duration": _seconds(stream.duration, stream),
+        "declared_start": _seconds(stream.start_time, stream.time_base),
+        "declared_duration": _seconds(stream.duration, stream.time_base),
         "frames": stream.frames or None,
         "decoded": False,
         "times": [],
@@ -147,7 +147,10 @@ def _stream(stream: Any, max_pixels: int) -> dict[str, Any]:
 
 
 def _measure(container: Any, facts: list[dict[str, Any]]) -> bool:
-    """Fill in times, ends and first frames; True where one of the last packets of some stream is cut."""
+    """Fill in times, ends and first frames; True where one of the last packets of some stream is cut.
+
+    There are 70 packets per second of media, so nothing but whole numbers is counted on the way.
+    """
     tries = dict.fromkeys(range(len(facts)), 0)
     since_cut = dict.fromkeys(range(len(facts)), LAST_PACKETS)
     for packet in _packets(container):
@@ -157,16 +160,20 @@ def _measure(container: Any, facts: list[dict[str, Any]]) -> bool:
         since_cut[packet.stream_index] = 0 if packet.is_corrupt else since_cut[packet.stream_index] + 1
         time = packet.dts if packet.pts is None else packet.pts
         if time is not None and not packet.is_discard and not packet.is_corrupt:
-            end = float((time + (packet.duration or 0)) * packet.time_base)
-            stream["end"] = end if stream["end"] is None else max(end, stream["end"])
+            end = time + (packet.duration or 0)
+            if stream["end"] is None or end > stream["end"]:
+                stream["end"] = end
             if stream["kind"] == "video" or not stream["times"]:
-                stream["times"].append(float(time * packet.time_base))
+                stream["times"].append(time)
         if stream["decodable"] and not stream["decoded"] and tries[packet.stream_index] < PACKETS_TRIED:
             tries[packet.stream_index] += 1
             _first_frame(packet, stream)
     for stream, found in zip(container.streams, facts, strict=False):
         if found["decodable"] and not found["decoded"] and found["kind"] in ("video", "audio"):
             _first_frame(None, found, stream.codec_context)
+        tick = stream.time_base
+        found["times"] = [_seconds(time, tick) for time in found["times"]]
+        found["end"] = _seconds(found["end"], tick)
     return min(since_cut.values(), default=LAST_PACKETS) < LAST_PACKETS
 
 
@@ -216,8 +223,8 @@ def _timing(times: list[float]) -> dict[str, Any]:
     }
 
 
-def _seconds(ticks: int | None, stream: Any) -> float | None:
-    return None if ticks is None else float(Fraction(ticks) * stream.time_base)
+def _seconds(ticks: int | None, tick: Fraction) -> float | None:
+    return None if ticks is None else ticks * tick.numerator / tick.denominator
 
 
 def main(path: str, max_pixels: str, max_streams: str, formats: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from itertools import pairwise
 
 from pydantic import Field
 
@@ -15,6 +16,12 @@ MAX_BATCH_BYTES = 2**30
 """Decoded images of one batch in memory; batches of large frames are cut shorter than options.batch_size."""
 
 MAX_BATCHES = 100_000
+
+LEAST_TAPERED = 5
+"""Batches of a media whose last two are cut in halves; where there are fewer, decoding up to a batch's start counts."""
+
+THUMBNAIL = (160, 288)
+"""Largest width and height of a sample's small picture, pixels; a video narrower than 5:9 gets narrower ones."""
 
 INTRA_CODECS = frozenset({"mjpeg", "prores", "dnxhd", "rawvideo", "huffyv", "ffvhuff", "v210", "dvvideo", "png"})
 """Every frame is a key frame."""
@@ -60,18 +67,27 @@ def plan_batches(
     rate, first = sample_rate(options), first_sample(video, options)
     count = max(1, math.ceil(Fraction(str(end)) * rate) - first)
     _check_batches(count / most)
+    starts = _starts(count, most)
     return [
         FrameBatchSpec(
             index=index,
             start=float((first + low) / rate),
-            end=float(min((first + low + most) / rate, max(Fraction(str(end)), (first + low + 1) / rate))),
+            end=float(min((first + high) / rate, max(Fraction(str(end)), (first + low + 1) / rate))),
             first_frame=low,
-            count=min(most, count - low),
+            count=high - low,
             embed_fps=embed_fps,
             shots=shots,
         )
-        for index, low in enumerate(range(0, count, most))
+        for index, (low, high) in enumerate(pairwise([*starts, count]))
     ]
+
+
+def _starts(count: int, most: int) -> list[int]:
+    """First samples of the batches; those of the last two are smaller, so that no worker waits long for the last."""
+    starts = list(range(0, count, most))
+    if len(starts) < LEAST_TAPERED:
+        return starts
+    return starts[:-2] + list(range(starts[-2], count, max(1, most // 2)))
 
 
 def _key_frame_batches(video: VideoStream, end: float, most: int, embed_fps: Fraction | None) -> list[FrameBatchSpec]:

@@ -1,7 +1,7 @@
 """What a file is: its streams, duration and limits, from its content alone.
 
 Text and images are told by their first bytes; all else is demuxed once, from end to end, by demux.py in a confined
-process (0.2 s to start, about 2.5 s of CPU per hour of media). The full pass gives the exact end of containers that do
+process (0.2 s to start, about 1 s of CPU per hour of media). The full pass gives the exact end of containers that do
 not state one, finds a file that was cut, and knows the distance of every frame.
 """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -92,7 +93,7 @@ def audio_sheet(peaks: Sequence[float], duration_s: float, speech: Sequence[Inte
     rows = max(1, min(6, math.ceil(duration_s / 20)))
     sheet = Image.new("RGB", (width, rows * height + 2 * GAP), GROUND)
     draw = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(17)
+    font = _font(17)
     bars = (width - margin - 2 * GAP) // 4
     levels = resample(peaks, rows * bars)
     loudest = max(max(levels, default=0.0), 0.05)
@@ -109,7 +110,7 @@ def audio_sheet(peaks: Sequence[float], duration_s: float, speech: Sequence[Inte
 
 
 def _heading(draw: ImageDraw.ImageDraw, number: int, line: str, width: int) -> None:
-    font = ImageFont.load_default(17 if number == 0 else 14)
+    font = _font(17 if number == 0 else 14)
     text = " ".join(line.split())[:_LINE_CHARACTERS]
     while text and draw.textlength(text, font=font) > width - 2 * GAP:
         text = text[:-2].rstrip() + "…" if len(text) > 2 else ""
@@ -150,7 +151,7 @@ def _label(
     taken: Sequence[Edges],
 ) -> Edges:
     """Text on a ground of its own, moved inside the tile; nothing is drawn where it would cover a label in `taken`."""
-    font = ImageFont.load_default(13)
+    font = _font(13)
     width = math.ceil(draw.textlength(text, font=font)) + 7
     left, top = max(0, min(at[0], size[0] - width)), max(0, min(at[1], size[1] - LABEL_HEIGHT))
     place = left, top, left + width, top + LABEL_HEIGHT
@@ -159,6 +160,12 @@ def _label(
     draw.rectangle(place, ground)
     draw.text((left + 4, top), text, GROUND if sum(ground) > 330 else INK, font=font)
     return place
+
+
+@lru_cache
+def _font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
+    """Pillow's own, unpacked once per process, which takes longer than drawing with it."""
+    return ImageFont.load_default(size)
 
 
 def _mask(speech: Sequence[Interval], duration_s: float, steps: int) -> list[bool]:

@@ -59,7 +59,7 @@ def report(
     duration = result.media.duration_s
     counts = timeline.count_boxes(result.detections)
     spoken = [Interval(start=s.start, end=max(s.start, s.end)) for s in result.transcript.segments]
-    return _template().render(
+    return _TEMPLATE.render(
         result=result,
         css=Markup(css),  # noqa: S704 - our own file
         script=Markup(script),  # noqa: S704 - our own file
@@ -85,15 +85,6 @@ def report(
         options=sorted(_flat(result.options)),
         downloads={label: local_link(url) for label, url in downloads.items()},
     )
-
-
-def _template() -> Template:
-    environment = Environment(
-        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
-    environment.filters.update(clock=clock, money=money, size=size, seconds=seconds)
-    return environment.get_template("report.html")
 
 
 def _policy(css: str, script: str, player: str | None) -> str:
@@ -266,3 +257,16 @@ def size(count: float) -> str:
 def seconds(value: float) -> str:
     """A length of time: `0.42 s`, `12.3 s`, `3:25`."""
     return clock(value) if value >= 100 else f"{value:.1f} s" if value >= 10 else f"{value:.2f} s"
+
+
+def _template() -> Template:
+    environment = Environment(
+        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
+    environment.filters.update(clock=clock, money=money, size=size, seconds=seconds)
+    return environment.get_template("report.html")
+
+
+_TEMPLATE: Final = _template()
+"""Compiled with the import, which takes as long as filling it in for a long media."""

@@ -15,16 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from tasks.core.frame_plan import THUMBNAIL
+
 Image8 = NDArray[np.uint8]
 
 NAME: Final = "storyboard.jpg"
 MOST: Final = 400
-WIDTH: Final = 160
-"""Of a picture, pixels."""
-
-HEIGHT: Final = 288
-"""Of the tallest picture, pixels: a video narrower than 5:9 gets pictures narrower than WIDTH."""
-
 QUALITY: Final = 70
 _CUE: Final = re.compile(
     r"^(\d{2,6}):(\d\d):(\d\d\.\d{3}) --> \S+\n(storyboard\.jpg#xywh=\d{1,6},\d{1,6},\d{1,6},\d{1,6})$", re.MULTILINE
@@ -95,7 +91,7 @@ def _stretch(time: float, duration_s: float) -> int:
 
 def _size(frame: Image8) -> tuple[int, int]:
     height, width = frame.shape[:2]
-    scale = min(WIDTH / width, HEIGHT / height)
+    scale = min(THUMBNAIL[0] / width, THUMBNAIL[1] / height)
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 

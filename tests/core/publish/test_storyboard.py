@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks.core.publish.storyboard import HEIGHT, MOST, WIDTH, choose, picture_at, storyboard
+from tasks.core.frame_plan import THUMBNAIL
+from tasks.core.publish.storyboard import MOST, choose, picture_at, storyboard
 
 COLOURS = [(0, 0, 255), (0, 255, 0), (255, 0, 0), (255, 255, 255), (0, 0, 0)]
 """BGR."""
@@ -50,13 +51,13 @@ def test_a_long_video_gets_at_most_400_pictures_evenly() -> None:
     jpeg, vtt = storyboard(made, 2000.0)
     assert vtt.count("-->") == MOST
     assert [made[at][0] for at in choose([time for time, _ in made], 2000.0)] == [5.0 * at for at in range(MOST)]
-    assert Image.open(io.BytesIO(jpeg)).size == (20 * WIDTH, 20 * 90)
+    assert Image.open(io.BytesIO(jpeg)).size == (20 * THUMBNAIL[0], 20 * 90)
     assert len({picture_at(vtt, at * 5.0) for at in range(MOST)}) == MOST
 
 
 @pytest.mark.parametrize(
     ("shape", "size"),
-    [((1080, 1920), (160, 90)), ((120, 100), (160, 192)), ((1920, 1080), (160, 284)), ((900, 3), (1, HEIGHT))],
+    [((1080, 1920), (160, 90)), ((120, 100), (160, 192)), ((1920, 1080), (160, 284)), ((900, 3), (1, THUMBNAIL[1]))],
 )
 def test_pictures_keep_their_shape(shape: tuple[int, int], size: tuple[int, int]) -> None:
     jpeg, vtt = storyboard(frames(2, shape=shape), 2.0)
