@@ -6,6 +6,7 @@ CPU work does not land on GPU workers and the other way round.
 
 from __future__ import annotations
 
+import hashlib
 import time
 import uuid
 from collections.abc import Iterable
@@ -203,15 +204,17 @@ def _flow_run_context() -> bytes:
     return bytes(cloudpickle.dumps({"flow_run_context": serialized, "tags_context": TagsContext.get().serialize()}))
 
 
-_settings: tuple[Any, bytes] = (None, b"")
+_settings: tuple[Any, worker.SentSettings | None] = (None, None)
 
 
-def _settings_context() -> bytes:
+def _settings_context() -> worker.SentSettings | None:
     """Prefect's settings in this context; made again only when they are others."""
     global _settings
     current = SettingsContext.get()
     if current and _settings[0] is not current.settings:
-        _settings = (current.settings, bytes(cloudpickle.dumps(current.serialize())))
+        described = bytes(cloudpickle.dumps(current.serialize()))
+        pickled = bytes(cloudpickle.dumps((current.profile, current.settings)))
+        _settings = (current.settings, worker.SentSettings(hashlib.sha256(described).hexdigest(), pickled))
     return _settings[1]
 
 

@@ -25,7 +25,7 @@ ALLOWED_FAILURES = 2
 in a row is to blame itself."""
 
 STEALING_INTERVAL = "100ms"
-"""How often an idle worker is given what waits at another one (Dask: 1 s): detection waits where its frames were made."""
+"""How often an idle worker is given what waits at another (Dask: 1 s): detection waits where its frames were made."""
 
 RESTART_TIMEOUT = "10 minutes"
 """Dask's 15 s would give a worker up that is still importing torch after its restart on a busy machine."""

@@ -33,6 +33,10 @@ EVERY_WORKER = (
 GPU_WORKER = ("tasks.core.models.whisper", "tasks.core.models.siglip", "ultralytics.nn.tasks")
 
 
+USUAL_SIZES = ((640, 360), (640, 480), (360, 640))
+"""Batches of these are detected on before the first task: OpenVINO compiles for the shape of each batch anew."""
+
+
 def dask_setup(worker: Any) -> None:
     """Called by Dask when a worker starts."""
     import cv2
@@ -99,15 +103,14 @@ def load_models(assignments: str) -> None:
     unnamed = [f"{stage}.enabled=false" for stage in ("transcript", "detections", "embeddings") if stage not in named]
     options = parse_options([*assignments.split(), *unnamed])
     models, _ = find_models(options)
-    picture = np.zeros((360, 640, 3), np.uint8)
+    pictures = [np.zeros((height, width, 3), np.uint8) for width, height in USUAL_SIZES for _ in range(yolo.CPU_BATCH)]
     if "transcript" in models:
         speaker = speech.load_model(models["transcript"], options.transcript)
         second = np.random.default_rng(0).normal(0, 0.1, 16_000).astype(np.float32)
         language = whisper.detect_language(speaker, [second])
         whisper.transcribe(speaker, [SpeechWindow(start=0.0, end=1.0)], [second], options.transcript, language)
     if "detections" in models:
-        yolo.detect(
-            vision.load_model(models["detections"], options.detections), [picture], (640, 360), options.detections
-        )
+        detector = vision.load_model(models["detections"], options.detections)
+        yolo.detect(detector, pictures, USUAL_SIZES[0], options.detections)
     if "embeddings" in models:
-        text_bank.load_embedder(models["embeddings"], options.embeddings).embed_images([picture])
+        text_bank.load_embedder(models["embeddings"], options.embeddings).embed_images(pictures[:1])

@@ -10,6 +10,7 @@ import importlib
 import pickle
 import threading
 from contextvars import Context, copy_context
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -21,6 +22,15 @@ from tasks.stage import submitted_at
 
 Name = tuple[str, str]
 """Module and qualified name."""
+
+
+@dataclass(frozen=True)
+class SentSettings:
+    """Prefect's settings as they travel: those that have the same digest are the same."""
+
+    digest: str
+    pickled: bytes = field(compare=False, repr=False)
+    """(Profile, Settings) as they are: made from a description, 54 models would read the environment again."""
 
 
 def name_of(found: Any) -> Any:
@@ -35,7 +45,9 @@ def find(named: Any) -> Any:
     return getattr(importlib.import_module(named[0]), named[1]) if isinstance(named, tuple) else named
 
 
-def run(submitted: float, settings: bytes, flow_run: bytes, task: Name | Task[..., Any], **arguments: Any) -> Any:
+def run(
+    submitted: float, settings: SentSettings, flow_run: bytes, task: Name | Task[..., Any], **arguments: Any
+) -> Any:
     """Runs a task under Prefect's engine and returns its final State.
 
     `submitted` is Unix time; `settings` and `flow_run` are what flows/dask_runner.py made of the flow run's context.
@@ -54,15 +66,16 @@ def _run(submitted: float, flow_run: bytes, task: Task[..., Any], arguments: dic
 
 
 @lru_cache(maxsize=8)
-def _session(settings: bytes, _thread: int) -> Context:
+def _session(settings: SentSettings, _thread: int) -> Context:
     """A context with these settings and an open client: httpx clients are kept by one thread each."""
     context = copy_context()
     context.run(_open, settings)
     return context
 
 
-def _open(settings: bytes) -> None:
-    SettingsContext(**pickle.loads(settings)).__enter__()  # noqa: S301 # as above
+def _open(settings: SentSettings) -> None:
+    profile, values = pickle.loads(settings.pickled)  # noqa: S301 # as above
+    SettingsContext(profile=profile, settings=values).__enter__()
     SyncClientContext().__enter__()
 
 
