@@ -6,6 +6,7 @@ leave half-made modules behind.
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import logging
 import threading
@@ -40,12 +41,14 @@ USUAL_SIZES = ((640, 360), (640, 480), (360, 640))
 def dask_setup(worker: Any) -> None:
     """Called by Dask when a worker starts."""
     import cv2
+    from prefect.utilities.asyncutils import run_coro_as_sync
 
     from tasks.settings import settings
 
     on_gpu = "GPU" in worker.state.total_resources
     import_all(gpu=on_gpu)
     cv2.setNumThreads(threads_per_task())
+    run_coro_as_sync(asyncio.sleep(0))  # starts the event loop that Prefect's engine asks for limits on
     if (address := settings().store).startswith("s3://"):
         threading.Thread(target=connect, args=(address,), name="reelflow-store", daemon=True).start()
     if on_gpu:
