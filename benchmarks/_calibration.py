@@ -15,7 +15,7 @@ from benchmarks._corpus import WITHOUT_SCENES, tiny
 from benchmarks._measured_backfill import Answer, Asked, Spec, measure
 from benchmarks._media import test_media
 from benchmarks._simulation import NEAR
-from benchmarks._stage_costs import Costs, Kind, Overhead, fit, fit_kind
+from benchmarks._stage_costs import Costs, Kind, Overhead, fit, fit_kind, sort_of
 from tasks.core.models import bundled
 
 OPTIONS = ["transcript.model=bundled", "detections.weights=auto", *WITHOUT_SCENES]
@@ -69,12 +69,15 @@ def _source(kind: str) -> tuple[Path, float]:
 def calibrate(folder: Path, threads: Sequence[int]) -> tuple[list[Costs], float]:
     """Costs of one worker process by its threads, and the seconds that it takes to start one.
 
-    Media are analysed one at a time, so that nothing waits for anything; tiny objects as a backfill does, in the first
-    process only: what flows and server do for them does not depend on a worker's threads.
+    Media are analysed one at a time, so that nothing waits for anything, and then all together, as a backfill does; so
+    are tiny objects, in the first process only: what flows and server do for them has nothing to do with threads.
     """
     wanted = [(kind, seconds) for _ in range(COPIES) for kind in KINDS for seconds in LENGTHS_S]
     main = make_media(folder / "main", wanted, seed=1)
-    asked = [Asked(name="main", folder=str(main), options=OPTIONS, in_flight=1)]
+    asked = [
+        Asked(name="main", folder=str(main), options=OPTIONS, in_flight=1),
+        Asked(name="crowded", folder=str(main), options=OPTIONS),
+    ]
     warm = warming(folder)
     tiny_ones = [_tiny(folder / name, count, batch) for name, (count, batch) in TINY.items()]
     found = [
@@ -83,9 +86,11 @@ def calibrate(folder: Path, threads: Sequence[int]) -> tuple[list[Costs], float]
         )
         for count in threads
     ]
-    others = [answer for answer in found[0].answers if answer.name != "main"]
-    mains = [answer for answers in found for answer in answers.answers if answer.name == "main"]
-    costs = [costs_of(count, [answer, *others]) for count, answer in zip(threads, mains, strict=True)]
+    others = [answer for answer in found[0].answers if answer.name in TINY]
+    costs = []
+    for count, answers in zip(threads, found, strict=True):
+        alone, together = answers.answers[:2]
+        costs.append(costs_of(count, [alone, *others]).model_copy(update={"crowded": crowded(alone, together)}))
     return costs, max(answers.start_s for answers in found)
 
 
@@ -114,6 +119,21 @@ def costs_of(threads: int, answers: Sequence[Answer]) -> Costs:
         samples = [sample for sample in main.media if sample.kind == kind]
         kinds[kind] = fit_kind(samples, overhead, requests)
     return Costs(threads=threads, kinds=kinds, overhead=overhead)
+
+
+def crowded(alone: Answer, together: Answer) -> dict[str, float]:
+    """CPU time by sort of work of media in flight together, over that of the same media one at a time; at least 1."""
+    before, after = _cpu_by_sort(alone), _cpu_by_sort(together)
+    return {sort: max(1.0, after[sort] / seconds) for sort, seconds in before.items() if seconds}
+
+
+def _cpu_by_sort(answer: Answer) -> dict[str, float]:
+    spent = {"python": answer.cpu_s["flow"] + answer.cpu_s["server"]}
+    for media in answer.media:
+        for name, timing in media.timing.items():
+            if name != "publish":
+                spent[sort_of(name)] = spent.get(sort_of(name), 0.0) + timing.cpu_s
+    return spent
 
 
 def _overhead(main: Answer, answers: Sequence[Answer]) -> Overhead:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 from collections import Counter, defaultdict
 from collections.abc import Callable, Generator, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 Slowdown = Mapping[str, Mapping[str, float]]
@@ -152,12 +153,19 @@ class Work(NamedTuple):
 
 
 class Machine:
-    """Cores that all work on them shares equally, and that slow each other down (caches, memory) as was measured."""
+    """Cores that all work on them shares equally, and that slow each other down as was measured.
 
-    def __init__(self, loop: Loop, cores: int, slowdown: Slowdown) -> None:
+    Beside each other (caches, memory), and where more wants to run than there are cores (changes of context, threads
+    that wait for each other).
+    """
+
+    def __init__(
+        self, loop: Loop, cores: int, slowdown: Slowdown, crowded: Mapping[str, float] = MappingProxyType({})
+    ) -> None:
         self.cores = cores
         self._loop = loop
         self._slowdown = slowdown
+        self._crowded = crowded
         self._active: list[_Active] = []
         self._since = 0.0
         self._version = 0
@@ -208,6 +216,8 @@ class Machine:
             pressed = sum(other.share * (self._slowdown[work.sort][other.sort] - 1) for other in others) / load
             beside += pressed * min(1.0, load / max(1, self.cores - 1))
         crowd = max(1.0, (load + work.share) / self.cores)
+        if crowd > 1.0:
+            beside *= self._crowded.get(work.sort, 1.0)
         cpu = min(1.0, work.share)
         return 1.0 / (cpu * beside * crowd + 1.0 - cpu)
 

@@ -147,7 +147,7 @@ class _Run:
         self._media: Iterator[Media] = iter(media)
         self._marks = set(marks)
         self._loop = Loop()
-        self._machine = None if self.elsewhere else Machine(self._loop, site.cores, slowdown)
+        self._machine = None if self.elsewhere else Machine(self._loop, site.cores, slowdown, costs.crowded)
         self._flows = [Station(self._loop, 1) for _ in range(site.flows)]
         self._shared = {"server": Station(self._loop, 1), "cpu": Station(self._loop, site.cpu_workers)}
         if site.gpu_workers:

@@ -68,10 +68,14 @@ def overhead_table(costs: StageCosts) -> Table:
 
 def slowdown_table(costs: StageCosts) -> Table:
     rows: list[Row] = [
-        {"work": a, **{f"beside {b}": factor for b, factor in row.items()}} for a, row in costs.slowdown.items()
+        {"work": a}
+        | {f"beside {b}": factor for b, factor in row.items()}
+        | {f"crowded, threads: {own.threads}": own.crowded.get(a, 1.0) for own in costs.by_threads}
+        for a, row in costs.slowdown.items()
     ]
     note = (
-        f"CPU time of a piece of work while the other cores (of {costs.cores}) do another, over that alone; one thread."
+        f"CPU time of a piece of work while the other cores (of {costs.cores}) do another, over that alone; one thread. "
+        "Crowded: of media in flight together, over that of the same media one at a time."
     )
     return Table("Contention", rows, note)
 

@@ -98,6 +98,8 @@ class Costs(Record):
     threads: int
     kinds: dict[str, Kind]
     overhead: Overhead
+    crowded: dict[str, float] = {}
+    """CPU time by sort of work on a machine where more wants to run than it has cores, over that of the same alone."""
 
 
 class Seen(Record):

@@ -21,6 +21,7 @@ from tasks.core.schema import StageTiming
 
 SORTS = ("detection", "speech", "media", "python")
 FLAT = {sort: dict.fromkeys(SORTS, 1.0) for sort in SORTS}
+NOBODY = dict.fromkeys(SORTS, 1.0)
 TOLERANCE = 0.05
 
 
@@ -87,10 +88,12 @@ def test_lower_ranks_come_first_and_equal_ones_in_order() -> None:
     assert served == ["first", "early", "late", "later"]
 
 
-def on_machine(cores: int, works: list[Work], slowdown: dict[str, dict[str, float]] = FLAT) -> list[float]:
+def on_machine(
+    cores: int, works: list[Work], slowdown: dict[str, dict[str, float]] = FLAT, crowded: dict[str, float] = NOBODY
+) -> list[float]:
     """When each of several works that begin together is done."""
     loop, ends = Loop(), [0.0] * len(works)
-    machine = Machine(loop, cores, slowdown)
+    machine = Machine(loop, cores, slowdown, crowded)
 
     def run(number: int, work: Work) -> Process:
         yield machine.do(work)
@@ -106,6 +109,12 @@ def test_cores_are_shared_equally() -> None:
     assert on_machine(1, [Work(1, 1, "python"), Work(2, 1, "python")]) == pytest.approx([2, 3])
     assert on_machine(2, [Work(1, 1, "python"), Work(2, 1, "python")]) == pytest.approx([1, 2])
     assert on_machine(2, [Work(1, 1, "python")] * 4) == pytest.approx([2] * 4)
+
+
+def test_work_takes_longer_where_more_is_to_run_than_there_are_cores() -> None:
+    crowded = {"python": 1.5, "media": 4.0}
+    assert on_machine(1, [Work(1, 1, "python"), Work(2, 1, "python")], FLAT, crowded) == pytest.approx([3, 4])
+    assert on_machine(2, [Work(1, 1, "python"), Work(2, 1, "python")], FLAT, crowded) == pytest.approx([1, 2])
 
 
 def test_a_shared_core_keeps_the_mean_time_of_processor_sharing() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,21 +14,12 @@ import pytest
 
 from tasks.core import frame_selection
 from tasks.core.container import open_media
-from tasks.core.errors import CorruptMedia, ForbiddenFormat, LimitExceeded, OptionError, SourceNotFound
-from tasks.core.frame_batch import (
-    Frames,
-    decode_image,
-    load_encoded_frames,
-    load_frame_times,
-    load_frames,
-    load_thumbnails,
-    save_frames,
-)
-from tasks.core.frame_plan import FrameBatchSpec, plan_batches
+from tasks.core.errors import CorruptMedia, ForbiddenFormat, LimitExceeded, SourceNotFound
+from tasks.core.frame_plan import plan_batches
 from tasks.core.frames import sample_frames
 from tasks.core.options import AudioOptions, FrameOptions, LimitOptions
 from tasks.core.probe import probe
-from tasks.core.schema import MediaInfo, VideoStream
+from tasks.core.schema import MediaInfo
 from tests import media
 
 Sampled = dict[float, tuple[int | None, np.ndarray]]
@@ -262,28 +252,6 @@ def test_late_video_begins_with_its_first_frame(sample: Callable[..., Path]) -> 
     assert numbers[:3] == [(0, 1.6, 0), (1, 2.0, 10), (2, 3.0, 35)]
 
 
-def test_plan_covers_the_video_without_overlap() -> None:
-    video = VideoStream(index=0, codec="h264", width=640, height=360, fps=Fraction(25), start=0, duration_s=10.01)
-    info = MediaInfo(container="mp4", bytes=1, duration_s=10.01, start_offset_s=0, video=video)
-    batches = plan_batches(info, FrameOptions(fps=1, batch_size=4))
-    assert [(b.index, b.first_frame, b.count, b.start) for b in batches] == [(0, 0, 4, 0), (1, 4, 4, 4), (2, 8, 3, 8)]
-    assert [a.end for a in batches[:-1]] == [b.start for b in batches[1:]]
-    assert plan_batches(info.model_copy(update={"video": None}), FrameOptions()) == []
-    still = info.model_copy(update={"video": video.model_copy(update={"duration_s": 0.0})})
-    assert [b.count for b in plan_batches(still, FrameOptions())] == [1]
-
-
-def test_batches_of_huge_frames_are_cut_to_fit_memory() -> None:
-    video = VideoStream(index=0, codec="h264", width=8192, height=8192, fps=Fraction(25), start=0, duration_s=60)
-    info = MediaInfo(container="mp4", bytes=1, duration_s=60, start_offset_s=0, video=video)
-    batches = plan_batches(info, FrameOptions(max_side=8192, batch_size=64))
-    assert max(b.count for b in batches) * 8192 * 8192 * 3 <= 2**30
-    assert sum(b.count for b in batches) == 60
-    week = info.model_copy(update={"video": video.model_copy(update={"duration_s": 7 * 86400.0})})
-    with pytest.raises(OptionError, match=r"raise frames\.batch_size"):
-        plan_batches(week, FrameOptions(fps=60, batch_size=1))
-
-
 @pytest.mark.parametrize("name", ["fragmented.mp4", "open_gop.ts", "mpeg1.mpg"])
 def test_truncated_file_gives_what_came_before_the_damage(
     encoded: Callable[[str], Path], tmp_path: Path, name: str
@@ -326,60 +294,6 @@ def test_playlists_and_missing_files_are_refused(tmp_path: Path) -> None:
         open_media(tmp_path / "gone.mp4")
 
 
-def test_stored_batch_comes_back(tmp_path: Path) -> None:
-    rows = np.linspace(0, 255, 90, dtype=np.uint8)
-    slope = np.tile(rows[:, None], 160)
-    images = [np.dstack([slope, np.full((90, 160), 40 * k, np.uint8), slope]) for k in range(3)]
-    frames = Frames(images=images, times=[0.04, 1 / 3, 2.0], indexes=[4, 5, 9], width=1920, height=1080)
-    path = tmp_path / "frames.parquet"
-    save_frames(replace(frames, slots=[None, 0, 1], indexes=[4, None, 9]), path, FrameOptions(quality=95))
-    assert (load_frames(path).times, load_frames(path).indexes) == ([0.04, 2.0], [4, 9])
-    assert load_frame_times(path) == ([4, 9], [0.04, 2.0])
-    assert len(load_encoded_frames(path)) == 2
-    assert (load_frames(path, "slot").times, load_frames(path, "slot").slots) == ([1 / 3, 2.0], [0, 1])
-    save_frames(frames, path, FrameOptions(quality=95))
-    loaded = load_frames(path)
-    assert (loaded.times, loaded.indexes) == (frames.times, frames.indexes)
-    assert (loaded.width, loaded.height, len(loaded)) == (1920, 1080, 3)
-    for before, after in zip(frames.images, loaded.images, strict=True):
-        assert np.abs(before.astype(int) - after).mean() < 2
-    assert load_frame_times(path) == (frames.indexes, frames.times)
-    assert all(data.startswith(b"\xff\xd8") for data in load_encoded_frames(path))
-
-
-def test_stored_batch_has_small_pictures_of_its_samples(tmp_path: Path) -> None:
-    slope = np.tile(np.linspace(0, 255, 640, dtype=np.uint8), (360, 1))
-    large = np.dstack([slope, np.full((360, 640), 60, np.uint8), slope])
-    images = [large, large[:, ::-1].copy(), np.rot90(large).copy(), large[:60, :80].copy()]
-    frames = Frames(images, [0.0, 1.0, 2.0, 3.0], [0, None, 1, 2], 640, 360, slots=[None, 0, None, None])
-    path = tmp_path / "frames.parquet"
-    save_frames(frames, path, FrameOptions())
-    found = load_thumbnails(path)
-    assert [image.shape[:2] for image in found] == [(90, 160), (284, 160), (60, 80)]
-    assert np.abs(found[0].astype(int) - large[2::4, 2::4]).mean() < 3
-
-
-def test_stored_image_is_decoded_no_further_than_asked(tmp_path: Path) -> None:
-    slope = np.tile(np.linspace(0, 255, 640, dtype=np.uint8), (360, 1))
-    path = tmp_path / "frames.parquet"
-    save_frames(Frames([np.dstack([slope] * 3)], [0.0], [0], 640, 360), path, FrameOptions())
-    [data] = load_encoded_frames(path)
-    widths = {least: decode_image(data, path, least).shape[1] for least in (640, 321, 320, 100, 80, 5)}
-    assert widths == {640: 640, 321: 640, 320: 320, 100: 160, 80: 80, 5: 80}
-    assert np.abs(decode_image(data, path, 320).astype(int) - decode_image(data, path)[::2, ::2]).mean() < 2
-    with pytest.raises(CorruptMedia, match="delete the artifact"):
-        decode_image(data[:20], path)
-
-
-def test_empty_and_damaged_batches(tmp_path: Path) -> None:
-    path = tmp_path / "frames.parquet"
-    save_frames(Frames([], [], [], 64, 48), path, FrameOptions())
-    assert len(load_frames(path)) == 0
-    path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(CorruptMedia, match="delete the artifact"):
-        load_frames(path)
-
-
 def test_real_video_is_sampled_exactly(shared_media: Path) -> None:
     path = shared_media / "video" / "one-by-one-person-detection.mp4"
     info, options = describe(path), FrameOptions(batch_size=64)
@@ -388,9 +302,3 @@ def test_real_video_is_sampled_exactly(shared_media: Path) -> None:
     frames = sample_frames(path, info, batches[1], options, 2)
     assert frames.times == [float(k) for k in range(64, 128)]
     assert frames.indexes == list(range(64, 128))
-
-
-def test_batch_spec_is_frozen() -> None:
-    spec = FrameBatchSpec(index=0, start=0, end=1, first_frame=0, count=1)
-    with pytest.raises(ValueError, match="frozen"):
-        spec.count = 2  # type: ignore[misc]

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
+import time
+from dataclasses import replace
 
 import pytest
+from prefect import flow, task
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-from flows import fork_server, local_cluster
+from flows import dask_runner, fork_server, local_cluster
+from flows.task_runner import ClusterTaskRunner
+from tasks import worker
 
 
 def _is_imported(name: str) -> bool:
@@ -40,3 +47,37 @@ def test_workers_are_not_forked_where_there_are_gpus(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(local_cluster, "visible_gpus", list)
     local_cluster.begin_imports()
     assert len(started) == 1
+
+
+@task
+def _begin(number: int) -> tuple[float, int]:
+    began = time.time()
+    time.sleep(0.05)
+    return began, number
+
+
+@flow(task_runner=ClusterTaskRunner())
+def _in_a_row() -> list[int]:
+    """Numbers in the order in which their tasks began."""
+    submitted = [_begin.submit(number) for number in range(24)]
+    return [number for _, number in sorted(future.result() for future in submitted)]
+
+
+def test_tasks_begin_in_the_order_of_their_submission(engine: None) -> None:
+    """Nearly: a worker that has nothing left takes what waits at another one."""
+    begun = _in_a_row()
+    turned = sum(a > b for a, b in itertools.combinations(begun, 2))
+    assert turned < 24 * 23 / 16, f"{begun}: {turned} pairs are turned, of random ones half"
+
+
+def test_settings_travel_as_they_are_and_are_the_same_by_their_values(engine: None) -> None:
+    first = dask_runner._settings_context()
+    assert first
+    again = replace(first, pickled=b"other bytes for the same")
+    assert worker._session(first, 1) is worker._session(again, 1)
+    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 77}):
+        other = dask_runner._settings_context()
+    assert other
+    assert other.digest != first.digest
+    assert worker._session(other, 1).run(PREFECT_CLIENT_MAX_RETRIES.value) == 77
+    assert worker._session(first, 1).run(PREFECT_CLIENT_MAX_RETRIES.value) != 77
