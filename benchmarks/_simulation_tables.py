@@ -74,7 +74,7 @@ def slowdown_table(costs: StageCosts) -> Table:
         for a, row in costs.slowdown.items()
     ]
     note = (
-        f"CPU time of a piece of work while the other cores (of {costs.cores}) do another, over that alone; one thread. "
+        f"CPU time of a piece of work while the other cores (of {costs.cores}) do another, over that alone. "
         "Crowded: of media in flight together, over that of the same media one at a time."
     )
     return Table("Contention", rows, note)
