@@ -9,7 +9,7 @@ import pytest
 
 from tasks.core.publish.contact_sheet import audio_sheet
 from tasks.core.publish.report import money, report, seconds, size
-from tasks.core.schema import Result
+from tasks.core.schema import ModelInfo, Result
 from tests.browser import Page, browser, chromium
 from tests.core.publish.results import ATTACKS, empty, hostile, media, result
 
@@ -113,6 +113,14 @@ def test_a_notice_is_shown_first_and_only_when_there_is_one() -> None:
     assert 'class="notice"' not in report(result())
     page = report(result(notice="made with toys"))
     assert page.index("made with toys") < page.index("hello there")
+
+
+def test_only_what_bundled_models_made_is_called_a_demonstration() -> None:
+    real = ModelInfo(name="yolo11n.pt", digest="00")
+    found = result(notice="no embeddings", models={"detections": real})
+    assert "<strong>Note.</strong> no embeddings" in report(found)
+    found = result(notice="no embeddings", models={"detections": real.model_copy(update={"bundled": True})})
+    assert "<strong>Demonstration.</strong> no embeddings" in report(found)
 
 
 def test_segments_classes_stages_models_and_options_are_all_there() -> None:
