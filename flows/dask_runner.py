@@ -164,7 +164,7 @@ class DaskClusterTaskRunner(DaskTaskRunner):
             dependencies=inputs,
             key=f"{task.name}-{task_run_id}",
             resources={resource: 1},
-            priority=(HEAD_START_S if FIRST_TAG in task.tags else 0.0) - now,  # what reaches Dask together, it begins at the end
+            priority=(HEAD_START_S if FIRST_TAG in task.tags else 0.0) - now,  # by itself, Dask begins with the last
             pure=False,
         )
         self._placed.append(future)
