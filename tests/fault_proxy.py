@@ -33,8 +33,10 @@ UPSTREAM_TIMEOUT_S = 60.0
 _HOP = {"connection", "keep-alive", "transfer-encoding", "expect", "te", "trailer", "upgrade", "proxy-connection"}
 _ERROR = '<?xml version="1.0" encoding="UTF-8"?><Error><Code>{}</Code><Message>{}</Message></Error>'
 
-RESETS = ("reset before", "reset after", "reset within")
-"""A reset before the request is passed on; after it was done, so that the answer is lost; and within the answer."""
+RESETS = ("reset before", "reset after", "reset within", "end within")
+"""A reset before the request is passed on; after it was done, so that the answer is lost; and within the answer, where
+the client loses what it has not read yet too. "end within" closes the connection half through the answer (FIN), so that
+the client reads that half and no more."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Faults:
     slow_down: float = 0.0
     """Answered 503 SlowDown, not passed on."""
     reset: float = 0.0
-    """Connection reset (RST), one of RESETS."""
+    """Connection lost, in one of the ways of RESETS."""
     stall: float = 0.0
     """Passed on after `stall_s`."""
     stall_s: float = 5.0
@@ -196,18 +198,23 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "HEAD" or not has_body:
             answer.read()
-            if kind == "reset within":
-                self._reset()
+            self._break_off(kind)
             return
         left = int(length or 0)
-        until = left // 2 if kind == "reset within" else 0
+        until = left // 2 if kind.endswith("within") else 0
         if whole is not None:
             self.wfile.write(whole)
         while left > until and (chunk := answer.read(min(CHUNK_BYTES, left - until))):
             self.wfile.write(chunk)
             left -= len(chunk)
+        self._break_off(kind)
+
+    def _break_off(self, kind: str) -> None:
         if kind == "reset within":
             self._reset()
+        elif kind == "end within":
+            self._hang_up()
+            self.close_connection = True
 
     def _ask(self, body: bytes) -> http.client.HTTPResponse:
         """One request upstream, on a connection that is kept for as long as the client keeps its own."""

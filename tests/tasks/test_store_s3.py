@@ -20,7 +20,7 @@ from tasks.core.s3 import S3Options, s3_client
 from tasks.core.schema import ArtifactRef
 from tasks.store import Store
 from tasks.store.object_cache import ObjectCache
-from tests.fault_proxy import FaultProxy, Faults, Seen
+from tests.fault_proxy import RESETS, FaultProxy, Faults, Seen
 
 OWNER = "123456789012"
 LARGE = 21 * 2**20
@@ -214,7 +214,7 @@ def test_parts_whose_completion_was_not_answered_are_sent_again(
     assert "Uploads" not in raw.list_multipart_uploads(Bucket=bucket)
 
 
-@pytest.mark.parametrize("kind", ["reset before", "reset after", "reset within"])
+@pytest.mark.parametrize("kind", RESETS)
 def test_a_broken_read_goes_on_where_it_stopped(
     s3_store: Store, proxy: FaultProxy, make_file: Callable[..., Path], kind: str
 ) -> None:
@@ -224,14 +224,15 @@ def test_a_broken_read_goes_on_where_it_stopped(
     broken(kind, 3, proxy, "GET")
     assert s3_store.local("x").read_bytes() == content
     ranges = [request.headers["range"] for request in proxy.seen if "range" in request.headers]
-    if kind == "reset within":
-        begins = [int(text.removeprefix("bytes=").removesuffix("-")) for text in ranges]
-        assert begins == sorted(begins)
+    begins = [int(text.removeprefix("bytes=").removesuffix("-")) for text in ranges]
+    if kind == "end within":
+        assert begins == [4 * 2**20, 6 * 2**20, 7 * 2**20]
+    elif kind == "reset within":
+        assert begins == sorted(begins), "how much a client reads before a reset is a matter of chance"
         assert len(begins) == 3
-        assert begins[0] >= 2**20
-        assert all("if-match" in request.headers for request in proxy.seen[1:])
     else:
-        assert not ranges
+        assert not begins
+    assert all("if-match" in request.headers for request in proxy.seen if "range" in request.headers)
 
 
 def test_a_source_is_read_on_where_it_broke_and_not_mixed_with_another(
@@ -275,4 +276,4 @@ def test_thousands_of_requests_go_through_a_server_that_fails_a_tenth_of_them(
     proxy.faults = Faults.evenly(0.1, stall_s=0.05)
     with ThreadPoolExecutor(8) as pool:
         assert not any(pool.map(lambda number: s3_store.read(f"none/{number}"), range(2000)))
-    assert sum(proxy.counts[kind] for kind in ("500", "503", "reset before", "reset after", "reset within")) > 100
+    assert sum(proxy.counts[kind] for kind in ("500", "503", *RESETS)) > 100
