@@ -1,4 +1,4 @@
-"""The Prefect server of our own: what it was told is in its database, and it reads no whole table to find a task run."""
+"""The Prefect server of our own: what it was told is in its database, and it finds task runs by an index."""
 
 from __future__ import annotations
 
