@@ -100,6 +100,17 @@ def _profile_names_server() -> bool:
 
 
 @contextmanager
+def _spared() -> Iterator[None]:
+    from prefect.context import SettingsContext, get_settings_context
+
+    from tasks.api_certificates import spared
+
+    current = get_settings_context()
+    with SettingsContext(profile=current.profile, settings=spared(current.settings)):
+        yield
+
+
+@contextmanager
 def prefect_api(meanwhile: Callable[[], None] | None = None) -> Iterator[None]:
     """The API that PREFECT_API_URL or the active profile names; where there is none, one of our own for the block.
 
@@ -108,7 +119,8 @@ def prefect_api(meanwhile: Callable[[], None] | None = None) -> Iterator[None]:
     if _profile_names_server():
         if meanwhile:
             meanwhile()
-        yield
+        with _spared():
+            yield
         return
     server = LocalServer()
     try:
@@ -119,7 +131,7 @@ def prefect_api(meanwhile: Callable[[], None] | None = None) -> Iterator[None]:
 
         server.wait()
         # Nobody watches heartbeats here, and a flow run that sends them ends up to a second late.
-        with temporary_settings({PREFECT_API_URL: server.api_url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        with temporary_settings({PREFECT_API_URL: server.api_url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}), _spared():
             yield
             from tasks.worker import flush
 

@@ -30,6 +30,7 @@ from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, Proc
 
 from flows import fork_server
 from flows.console import say
+from tasks.api_certificates import VARIABLE, file_for
 from tasks.core.errors import SetupError
 
 PRELOAD = (
@@ -185,6 +186,7 @@ class _ForkStarter:
         """Forks, says who it is, and returns when the process has ended."""
         port, token = self._control.register(flow_run.id)
         environment = dict(self._environment) | {
+            VARIABLE: file_for(self._environment.get("PREFECT_API_URL"), self._environment.get(VARIABLE)),
             "PREFECT__FLOW_RUN_ID": str(flow_run.id),
             "PREFECT__ENABLE_CANCELLATION_AND_CRASHED_HOOKS": "false",
             "PREFECT__CONTROL_PORT": str(port),

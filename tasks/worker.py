@@ -18,6 +18,7 @@ from prefect import Task
 from prefect.context import SettingsContext, SyncClientContext, hydrated_context
 from prefect.task_engine import run_task_sync
 
+from tasks.api_certificates import spared
 from tasks.stage import submitted_at
 
 Name = tuple[str, str]
@@ -75,7 +76,7 @@ def _session(settings: SentSettings, _thread: int) -> Context:
 
 def _open(settings: SentSettings) -> None:
     profile, values = pickle.loads(settings.pickled)  # noqa: S301 # as above
-    SettingsContext(profile=profile, settings=values).__enter__()
+    SettingsContext(profile=profile, settings=spared(values)).__enter__()
     SyncClientContext().__enter__()
 
 

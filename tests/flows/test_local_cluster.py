@@ -10,11 +10,12 @@ from dataclasses import replace
 
 import pytest
 from prefect import flow, task
-from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from prefect.settings import PREFECT_API_SSL_CERT_FILE, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from flows import dask_runner, fork_server, local_cluster
 from flows.task_runner import ClusterTaskRunner
 from tasks import worker
+from tasks.api_certificates import FILE
 
 
 def _is_imported(name: str) -> bool:
@@ -81,3 +82,12 @@ def test_settings_travel_as_they_are_and_are_the_same_by_their_values(engine: No
     assert other.digest != first.digest
     assert worker._session(other, 1).run(PREFECT_CLIENT_MAX_RETRIES.value) == 77
     assert worker._session(first, 1).run(PREFECT_CLIENT_MAX_RETRIES.value) != 77
+
+
+def test_clients_of_an_api_without_tls_read_one_certificate_of_their_own_host(engine: None) -> None:
+    assert PREFECT_API_SSL_CERT_FILE.value() == str(FILE)
+    with temporary_settings({PREFECT_API_SSL_CERT_FILE: f"/other/host/{FILE.name}"}):
+        sent = dask_runner._settings_context()
+    assert sent
+    assert b"/other/host/" in sent.pickled
+    assert worker._session(sent, 1).run(PREFECT_API_SSL_CERT_FILE.value) == str(FILE)
