@@ -48,6 +48,9 @@ RESUBMISSIONS = 1
 LOCAL_START_S = 120.0
 """Workers of the local cluster start, and start again when they die, by themselves: the time that this may take."""
 
+RECORDED_S = 2.0
+"""After so long a server has written a task run's first state: see flows/embedded_server.py and infra/compose.yaml."""
+
 _LOST = (KilledWorker, FutureCancelledError, CommClosedError)
 
 
@@ -219,9 +222,13 @@ def _settings_context() -> worker.SentSettings | None:
 
 
 def _mark_crashed(task_run_id: uuid.UUID, message: str) -> None:
+    """Servers write what they hear of task runs with a delay, so one that is not known yet is asked for again."""
     client = get_client(sync_client=True)
-    try:
-        client.set_task_run_state(task_run_id, Crashed(message=message), force=True)
-    except PrefectHTTPStatusError as error:
-        if error.response.status_code != httpx.codes.NOT_FOUND:  # a run that never started is unknown to the server
-            raise
+    for pause_s in (0.0, RECORDED_S):
+        time.sleep(pause_s)
+        try:
+            client.set_task_run_state(task_run_id, Crashed(message=message), force=True)
+            return
+        except PrefectHTTPStatusError as error:
+            if error.response.status_code != httpx.codes.NOT_FOUND:  # a run that never started is unknown to the server
+                raise

@@ -9,14 +9,19 @@ from collections.abc import Iterable, Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from unittest.mock import patch
 from uuid import UUID
+
+from prefect.client.schemas.objects import State
 
 from tasks.core.options import parse_options
 from tasks.core.schema import Result
 from tasks.results import read_result
 from tasks.store import Store, open_store
+
+RECORDED_S = 1.5
+"""After so long the server has written what it heard: see flows/embedded_server.py."""
 
 BUNDLED = ("transcript.model=bundled", "detections.weights=bundled")
 
@@ -65,7 +70,8 @@ def manifests(store: Path) -> dict[str, dict[str, Any]]:
 
 @contextmanager
 def submissions() -> Iterator[set[UUID]]:
-    """The ids of the task runs that flows of this process submit meanwhile."""
+    """The ids of the task runs that flows of this process submit, or run themselves, meanwhile."""
+    from flows import analyze_media
     from flows.dask_runner import DaskClusterTaskRunner
 
     submitted: set[UUID] = set()
@@ -75,27 +81,37 @@ def submissions() -> Iterator[set[UUID]]:
         submitted.add(task_run_id)
         return place(runner, task, parameters, task_run_id)
 
-    with patch.object(DaskClusterTaskRunner, "place", noted):
+    near = analyze_media._near
+
+    def noted_here(task: Any, *arguments: Any) -> Any:
+        done = near(task, *arguments)
+        if isinstance(done, State):
+            submitted.add(cast(UUID, done.state_details.task_run_id))
+        return done
+
+    with patch.object(DaskClusterTaskRunner, "place", noted), patch.object(analyze_media, "_near", noted_here):
         yield submitted
 
 
 def task_states(
-    flow_run_id: Any, submitted: Set[UUID] = frozenset(), timeout_s: float = 20.0
+    flow_run_id: Any, submitted: Set[UUID] | None = None, timeout_s: float = 20.0
 ) -> dict[str, Counter[str]]:
     """Final state names by task; waits until the server has heard of the end of every task run.
 
-    Task runs reach the server as events, after the flow run's own end at times: it cannot say which are to come, so
-    name those that were `submitted`.
+    Task runs reach the server as events, after the flow run's own end at times, and it writes them once a second: it
+    cannot say which are to come, so name those that were `submitted`; else it is given time.
     """
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
+    if submitted is None:
+        time.sleep(RECORDED_S)
     deadline = time.monotonic() + timeout_s
     with get_client(sync_client=True) as client:
         while True:
             found = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id])))
             open_runs = [run.name for run in found if run.state is None or not run.state.is_final()]
-            unheard = submitted - {run.id for run in found}
+            unheard = (submitted or set()) - {run.id for run in found}
             if not open_runs and not unheard:
                 break
             assert time.monotonic() < deadline, f"task runs never ended: {open_runs}, or never came: {unheard}"

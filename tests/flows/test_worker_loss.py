@@ -117,3 +117,24 @@ def test_a_killed_flow_is_finished_by_a_rerun(engine: None, tmp_path: Path, undi
     assert comparable(again.result) == undisturbed
     after = runs.manifests()
     assert {path: after[path]["finished"] for path in finished} == {p: m["finished"] for p, m in finished.items()}
+
+
+def test_a_task_run_that_the_server_has_not_written_yet_is_crashed_all_the_same(engine: None) -> None:
+    from prefect import flow, task
+    from prefect.client.orchestration import get_client
+
+    from flows import dask_runner
+
+    @task
+    def slow() -> None:
+        time.sleep(4)
+
+    @flow
+    def loses() -> str | None:
+        run_id = slow.submit().task_run_id
+        time.sleep(0.1)
+        dask_runner._mark_crashed(run_id, "lost")
+        with get_client(sync_client=True) as client:
+            return client.read_task_run(run_id).state_name
+
+    assert loses() == "Crashed"
