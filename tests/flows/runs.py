@@ -20,9 +20,6 @@ from tasks.core.schema import Result
 from tasks.results import read_result
 from tasks.store import Store, open_store
 
-RECORDED_S = 1.5
-"""After so long the server has written what it heard: see flows/embedded_server.py."""
-
 BUNDLED = ("transcript.model=bundled", "detections.weights=bundled")
 
 
@@ -104,8 +101,10 @@ def task_states(
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
+    from flows import dask_runner
+
     if submitted is None:
-        time.sleep(RECORDED_S)
+        time.sleep(dask_runner.RECORDED_S)
     deadline = time.monotonic() + timeout_s
     with get_client(sync_client=True) as client:
         while True:
