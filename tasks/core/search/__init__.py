@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Final
 
-from tasks.core.search.corpus import Corpus, Scope
+from tasks.core.search.corpus import Corpus, Scope, TextTable
 from tasks.core.search.finds import Find, Fused, fuse, ordered
 from tasks.core.search.kinds import Embed, objects, scenes, speech, tags
 from tasks.core.search.language import known, parse
@@ -45,7 +45,12 @@ def search(
     Raises QueryError for a question that cannot be asked.
     """
     chosen = [media_id for media_id, facts in corpus.media.items() if not query.filters or facts.passes(query)]
-    parsed = parse(query.text, corpus.classes)
+    tables: tuple[TextTable, ...] = ("speech", "tags")
+    parsed = parse(
+        query.text,
+        corpus.classes,
+        lambda word: any(corpus.vocabulary(table).has(word) for table in tables if table in query.kinds),
+    )
     if query.kinds == {"objects"} and parsed.objects is None:
         raise QueryError(f"{query.text!r} names no class of objects (without, no and not have none): "
                          f"{known(corpus.classes)}")  # fmt: skip

@@ -32,8 +32,8 @@ from tasks.core.search.corpus import TextTable
 from tasks.core.search.rows import KEPT, MediaRows, Vectors
 from tasks.core.search.words import Vocabulary
 
-FORMAT: Final[Literal[1]] = 1
-"""Raised when an older index cannot be read or gone on with."""
+FORMAT: Final[Literal[2]] = 2
+"""Raised when an older index cannot be read or gone on with: other columns, or other words of a text."""
 
 HEAD: Final = "index.json"
 _NUMBERS: Final = pa.list_(pa.float64())
@@ -114,7 +114,7 @@ def vector_table(model: str, size: int) -> str:
 class Head(Record):
     """What index.json says."""
 
-    format: Literal[1] = FORMAT
+    format: Literal[2] = FORMAT
     versions: dict[str, int]
     """Of each table."""
     trained: dict[str, int]

@@ -1,7 +1,7 @@
 """The question's text: quoted phrases, loose words, a stretch of time, and the objects that it asks for.
 
     "red circle" jumps                     a phrase and a word
-    3 person, at least 2 cars              classes and their counts in one frame; a bare class is at least one
+    3 persons, exactly 2 cars              classes, and how many of them at least (or exactly) in one frame
     person and car within 5 s or dog       both within five seconds of each other, or the third
     conf>0.5                               only boxes that the network was surer of
     from 1:00 to 2:30                      only this part of each media
@@ -12,22 +12,26 @@ No text is taken for a regular expression, and no expression here can backtrack 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
+import regex  # type: ignore[import-untyped]
+
 from tasks.core.search.query import QueryError, printable
-from tasks.core.search.words import words
+from tasks.core.search.words import STOP, near, words
 
 MOST_COUNT: Final = 999
 MOST_WITHIN_S: Final = 3600.0
+LEAST_MISSPELT: Final = 4
+"""Letters of a word of a class that may be misspelt: many words are near shorter ones."""
 
 _QUOTED: Final = re.compile(r'["“„«]([^"“”„«»]*)["”“»]')
 _CONFIDENCE: Final = re.compile(r"\bconf(?:idence)? ?(>=|=>|≥|>|<=|<|=) ?(\d{0,6}\.?\d{1,6}) ?(%?)", re.IGNORECASE)
 _CLOCK: Final = r"(\d{1,4}(?::\d{2}){1,2}(?:\.\d{1,3})?|\d{1,6}(?:\.\d{1,3})? ?s(?:ec(?:onds?)?)?)"
 _RANGE: Final = re.compile(rf"\bfrom {_CLOCK} ?(?:to|until|-|–) ?{_CLOCK}(?!\w)", re.IGNORECASE)
 _WITHIN: Final = re.compile(r"\bwithin (\d{1,5}(?:\.\d{1,3})?) ?(s|secs?|seconds?|m|mins?|minutes?)\b", re.IGNORECASE)
-_TOKEN: Final = re.compile(r"\d+ ?\+|[<>]=?|[,&]|\w+(?:['’]\w+)?")
+_TOKEN: Final = regex.compile(r"\d+ ?\+|[<>]=?|[,&]|[\w\p{M}]+(?:['’][\w\p{M}]+)?")
 
 _NUMBERS: Final = {
     "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10,
@@ -51,7 +55,13 @@ _BOUNDS: Final = (
     ((">",), (1, None)),
     (("<",), (None, -1)),
 )
-"""Words before a number, and what to add to it for the least and the most."""
+"""Words before a number, and what to add to it for the least and the most; without any it is the least."""
+
+_GRAMMAR: Final = frozenset((
+    *STOP, *_NUMBERS, *_FILLERS, *_NEGATIONS, *_JOINS, *(word for before, _ in _BOUNDS for word in before),
+    "more", "within",
+))  # fmt: skip
+"""Words that are never taken for a misspelt class."""
 
 _PLURALS: Final = {
     "person": ("people", "persons"),
@@ -103,9 +113,10 @@ class Parsed:
     end_s: float
 
 
-def parse(text: str, classes: Iterable[str]) -> Parsed:
+def parse(text: str, classes: Iterable[str], is_word: Callable[[str], bool] = lambda word: False) -> Parsed:
     """The parts of a question; `classes` are the names that objects of the corpus have.
 
+    A word within a typing error of a class stands for it, unless `is_word` knows it as it is.
     Raises QueryError for operators whose values make no sense.
     """
     quoted = [part for part in _QUOTED.findall(text) if words(part)]
@@ -113,11 +124,12 @@ def parse(text: str, classes: Iterable[str]) -> Parsed:
     confidence, or_equal, rest = _confidence(rest)
     start_s, end_s, rest = _range(rest)
     within_s, without = _within(rest)
-    objects = _objects(without, _spellings(classes), within_s or 0.0)
+    spelled = _spellings(classes)
+    objects = _objects(without, spelled, within_s or 0.0, is_word)
     if within_s is not None and objects is not None and any(len(each) > 1 for each in objects.alternatives):
         rest = without
     elif within_s is not None:
-        objects = _objects(rest, _spellings(classes), 0.0)
+        objects = _objects(rest, spelled, 0.0, is_word)
     if confidence is not None:
         if objects is None:
             raise QueryError(f"conf needs a class of objects beside it; {known(classes)}")
@@ -210,10 +222,13 @@ def _forms(word: str) -> Iterable[str]:
         yield word[:-1]
 
 
-def _objects(text: str, spelled: dict[tuple[str, ...], str], within_s: float) -> ObjectQuery | None:
+def _objects(
+    text: str, spelled: dict[tuple[str, ...], str], within_s: float, is_word: Callable[[str], bool]
+) -> ObjectQuery | None:
     tokens = [token.replace(" ", "") for token in _TOKEN.findall(text.casefold())]
     if not _NEGATIONS.isdisjoint(tokens):
         return None
+    tokens = _mended(tokens, {word for form in spelled for word in form}, is_word)
     longest = max(map(len, spelled), default=0)
     alternatives: list[list[ObjectTerm]] = [[]]
     complete, at = True, 0
@@ -235,10 +250,23 @@ def _objects(text: str, spelled: dict[tuple[str, ...], str], within_s: float) ->
     return ObjectQuery(found, within_s, complete=complete) if found else None
 
 
+def _mended(tokens: list[str], known: set[str], is_word: Callable[[str], bool]) -> list[str]:
+    """The tokens, with the nearest word of a class in place of each word that is known nowhere."""
+    every, long = _GRAMMAR | known, sorted(word for word in known if len(word) >= LEAST_MISSPELT)
+
+    def mend(token: str) -> str:
+        match words(token):
+            case [word] if word not in every and (nearest := near(word, long)) and not is_word(word):
+                return nearest[0][0]
+        return token
+
+    return [mend(token) for token in tokens]
+
+
 def _count(tokens: list[str], at: int) -> tuple[int, int | None, int]:
     """(least, most, where the class begins); without a number at least 1."""
     add_least: int | None = 0
-    add_most: int | None = 0
+    add_most: int | None = None
     place = at
     for before, bounds in _BOUNDS:
         if tuple(tokens[at : at + len(before)]) == before:
@@ -251,8 +279,8 @@ def _count(tokens: list[str], at: int) -> tuple[int, int | None, int]:
     if number is None:
         return 1, None, at
     place += 1
-    if token.endswith("+") or tuple(tokens[place : place + 2]) == ("or", "more"):
-        add_most, place = None, place + (0 if token.endswith("+") else 2)
+    if tuple(tokens[place : place + 2]) == ("or", "more"):
+        add_most, place = None, place + 2
     least = max(number + add_least, 1) if add_least is not None else 1
     most = number + add_most if add_most is not None else None
     return least, most, place

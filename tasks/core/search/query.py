@@ -36,8 +36,8 @@ class Query(BaseModel):
     text: str = Field(
         min_length=1,
         max_length=500,
-        description='Words, "a phrase", classes of objects (at least 2 cars, person and car within 5 s, conf>0.5), '
-        "from 1:00 to 2:00",
+        description='Words, "a phrase", classes of objects (2 cars, exactly 2 cars, person and car within 5 s, '
+        "conf>0.5), from 1:00 to 2:00",
     )
     kinds: frozenset[Kind] = Field(
         frozenset(KINDS),

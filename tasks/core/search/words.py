@@ -16,6 +16,10 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any, Final
 
+import regex  # type: ignore[import-untyped]
+
+from tasks.core.search import korean
+
 LONGEST: Final = 32
 """Characters of a word that count."""
 
@@ -43,9 +47,52 @@ TYPO: Final = (1.0, 0.6, 0.4)
 """How much a word counts that is 0, 1 or 2 edits away."""
 
 _MOST_TYPOS: Final = 16
-_UNSPACED: Final = r"\u0e00-\u0eff\u1000-\u109f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-_WORD: Final = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+")
-_APOSTROPHES: Final = str.maketrans("", "", "'’ʼ")
+_UNSPACED: Final = (
+    r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff"
+    r"\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
+)
+"""Thai, Lao, Burmese, Khmer, kana and Han are written without spaces."""
+
+_WORD: Final = regex.compile(
+    rf"[{_UNSPACED}&&[\p{{L}}\p{{N}}]]\p{{M}}*|[[\p{{L}}\p{{N}}]--{_UNSPACED}][[\p{{L}}\p{{M}}\p{{N}}]--{_UNSPACED}]*",
+    regex.V1,
+)
+"""Letters and digits with the signs that combine with them: vowels of Hindi, Tamil and so on."""
+
+_ASCII_WORD: Final = re.compile("[a-z0-9]+")
+_LETTERS_WITH_MARKS: Final = frozenset("\u0439\u045e")
+"""Cyrillic short i and short u: letters of their own, whose mark is no accent; endings of Russian words have them."""
+
+_APOSTROPHES: Final = frozenset("'\u2019\u02bc\u05f3\u05f4")
+_ZERO_WIDTH_SPACE: Final = "\u200b"
+_APOSTROPHE: Final = str.maketrans("", "", "'")
+
+
+class _Folded(dict[int, str]):
+    """What each character, by its number, counts as; for str.translate."""
+
+    def __missing__(self, code: int) -> str:
+        folded = chr(code).casefold()
+        if folded not in _LETTERS_WITH_MARKS:
+            parts = unicodedata.normalize("NFKD", folded).casefold()
+            folded = unicodedata.normalize("NFC", "".join(part for part in parts if not _is_nothing(part)))
+        self[code] = folded
+        return folded
+
+
+def _is_nothing(character: str) -> bool:
+    """Does a word stay the same without this character: an accent, a point of Arabic or Hebrew, a nukta, a joiner?
+
+    Other signs that combine are letters in all but name: vowels, viramas, voicing of kana. Unicode tells them apart by
+    the combining class: 0 and those of single scripts for signs, 1, 7, 10 to 36 and from 200 on for marks.
+    """
+    if character in _APOSTROPHES or (unicodedata.category(character) == "Cf" and character != _ZERO_WIDTH_SPACE):
+        return True
+    placed = unicodedata.combining(character)
+    return placed in (1, 7) or 10 <= placed <= 36 or placed >= 200 or "\ufe00" <= character <= "\ufe0f"
+
+
+_FOLDED: Final = _Folded()
 
 _ONE_AT_A_TIME: Final = threading.Lock()
 """Snowball's stemmers hold the word that they are at."""
@@ -56,14 +103,22 @@ Terms = list[str]
 
 def words(text: str) -> list[str]:
     """Words without case, accents and apostrophes; in scripts written without spaces, each character is one."""
-    folded = unicodedata.normalize("NFKD", text.translate(_APOSTROPHES)).casefold()
-    plain = "".join(c for c in folded if not unicodedata.combining(c)) if not folded.isascii() else folded
-    return [word[:LONGEST] for word in _WORD.findall(unicodedata.normalize("NFC", plain))]
+    if text.isascii():
+        found = _ASCII_WORD.findall(text.translate(_APOSTROPHE).lower())
+    else:
+        plain = unicodedata.normalize("NFC", text).translate(_FOLDED)
+        found = _WORD.findall(unicodedata.normalize("NFC", plain))
+    return [word[:LONGEST] for word in found]
 
 
 @lru_cache(maxsize=2**18)
 def stem(word: str, language: str | None) -> str:
-    """The word's stem in a language (ISO 639-1); the word itself where there is no stemmer for it."""
+    """The word's stem in a language (ISO 639-1); the word itself where there is no stemmer for it.
+
+    Hangul is Korean in a text of any language.
+    """
+    if korean.is_hangul(word):
+        return korean.stem(word)
     name = STEMMERS.get(language or "en")
     if name is None:
         return word
@@ -80,6 +135,21 @@ def _stemmer(name: str) -> Any:
 
 def terms_of(text: str, language: str | None) -> Terms:
     return [stem(word, language) for word in words(text)]
+
+
+def near(word: str, spellings: Sequence[str]) -> list[tuple[str, int]]:
+    """Of these spellings those that the word may be a typing error for, and how many edits away; the nearest first.
+
+    One edit in a word of 4 letters, two from 7 on; a number is never a typing error.
+    """
+    edits = 0 if len(word) < 4 or any(map(str.isdecimal, word)) else 1 if len(word) < 7 else 2
+    if not edits:
+        return []
+    from rapidfuzz import process
+    from rapidfuzz.distance import OSA
+
+    found = process.extract(word, spellings, scorer=OSA.distance, score_cutoff=edits, limit=_MOST_TYPOS)
+    return sorted(((spelling, int(distance)) for spelling, distance, _ in found), key=lambda pair: (pair[1], pair[0]))
 
 
 @dataclass
@@ -135,6 +205,10 @@ class Vocabulary:
     def mean_length(self) -> float:
         return self.length / self.texts if self.texts else 0.0
 
+    def has(self, word: str) -> bool:
+        """Has some text the word, or one with its stem?"""
+        return any(self.counts.get(stem(word, language)) for language in self.languages)
+
     def expand(self, word: str) -> dict[str, float]:
         """Stems that the word may stand for, and how much each counts; none where nothing is near."""
         stems = {stem(word, language) for language in self.languages}
@@ -142,17 +216,10 @@ class Vocabulary:
         return known or self._near(word)
 
     def _near(self, word: str) -> dict[str, float]:
-        edits = 0 if len(word) < 4 or not word.isalpha() else 1 if len(word) < 7 else 2
-        if not edits:
-            return {}
-        from rapidfuzz import process
-        from rapidfuzz.distance import OSA
-
-        near = process.extract(word, self._spellings, scorer=OSA.distance, score_cutoff=edits, limit=_MOST_TYPOS)
         found: dict[str, float] = {}
-        for spelling, distance, _ in sorted(near, key=lambda entry: (entry[1], entry[0])):
+        for spelling, edits in near(word, self._spellings):
             for stemmed in self._spelled[spelling]:
-                found.setdefault(stemmed, TYPO[int(distance)])
+                found.setdefault(stemmed, TYPO[edits])
         return found
 
     def weight(self, stems: Iterable[str]) -> float:

@@ -19,7 +19,7 @@ from tasks.core.search import Query, build, search
 from tasks.core.search.build import Built
 from tasks.core.search.corpus import Scope
 from tasks.core.search.lance import LanceCorpus, open_index
-from tasks.core.search.lance_tables import HEAD, vector_table
+from tasks.core.search.lance_tables import FORMAT, HEAD, vector_table
 from tasks.core.search.parts import PartsCorpus
 from tests.core.search.corpora import MODEL, Folder, analysed, embed, media_id, said, seen, vectors
 
@@ -162,6 +162,14 @@ def test_one_build_at_a_time(folder: Folder) -> None:
     rebuilt(folder)
     with FileLock(folder.index / "build.lock"), pytest.raises(StoreConflict, match="is running"):
         rebuilt(folder)
+
+
+def test_an_index_whose_words_were_told_apart_otherwise_has_to_be_deleted(folder: Folder) -> None:
+    rebuilt(folder)
+    head = (folder.index / HEAD).read_text()
+    (folder.index / HEAD).write_text(head.replace(f'"format":{FORMAT}', '"format":1'))
+    with pytest.raises(StoreUnavailable, match="of another version: delete the folder"):
+        open_index(folder.index)
 
 
 @pytest.mark.parametrize("damage", [b"", b"[]", b'{"format": 0}', b'{"format": 1, "versions": []}', b"\xff"])

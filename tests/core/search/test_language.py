@@ -30,7 +30,10 @@ def terms(text: str) -> list[list[str]]:
         ("buses, knives & mice", [["bus", "knife", "mouse"]]),
         ("a ski", [["skis"]]),
         ("traffic lights and a potted plant", [["traffic light", "potted plant"]]),
-        ("3 person", [["exactly 3 person"]]),
+        ("3 person", [["at least 3 person"]]),
+        ("2 persons", [["at least 2 person"]]),
+        ("one car", [["car"]]),
+        ("exactly 2 persons", [["exactly 2 person"]]),
         ("exactly two cars", [["exactly 2 car"]]),
         ("at least 2 cars", [["at least 2 car"]]),
         (">= 2 cars", [["at least 2 car"]]),
@@ -39,7 +42,7 @@ def terms(text: str) -> list[list[str]]:
         ("more than 1 car", [["at least 2 car"]]),
         ("at most 2 cars", [["at most 2 car"]]),
         ("fewer than 3 cars", [["at most 2 car"]]),
-        ("person and 2 cars or a bus", [["person", "exactly 2 car"], ["bus"]]),
+        ("person and 2 cars or a bus", [["person", "at least 2 car"], ["bus"]]),
         ("car with a person", [["car", "person"]]),
     ],
 )
@@ -56,6 +59,31 @@ def test_a_text_that_asks_for_more_than_objects_says_so(text: str) -> None:
 @pytest.mark.parametrize("text", ["a red circle", "no car", "person without a car", "scar", '"person"'])
 def test_texts_that_name_no_object_to_be_seen(text: str) -> None:
     assert parse(text, CLASSES).objects is None
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("perosn", [["person"]]),
+        ("2 persosn and a knfe", [["at least 2 person", "knife"]]),
+        ("trafic lihgts", [["traffic light"]]),
+        ("poted plant", [["potted plant"]]),
+        ("peolpe", [["person"]]),
+    ],
+)
+def test_typing_errors_in_classes_are_forgiven(text: str, found: list[list[str]]) -> None:
+    assert terms(text) == found
+    assert asked(text).complete
+
+
+@pytest.mark.parametrize("text", ["cra", "bsu", "the mouth", "that", "1235"])
+def test_short_words_and_what_is_said_are_no_misspelt_classes(text: str) -> None:
+    assert parse(text, [*CLASSES, "hat", "1234"], {"mouth"}.__contains__).objects is None
+
+
+def test_a_class_in_a_script_with_signs_can_be_asked_for() -> None:
+    for name in ("किताब", "புத்தகம்", "책상"):
+        assert parse(f"2 {name}", [name]).objects == ObjectQuery(((ObjectTerm(name, 2),),))
 
 
 def test_within() -> None:
@@ -133,4 +161,4 @@ def test_hostile_texts_are_words_and_take_no_time(text: str) -> None:
 
 def test_a_class_with_an_odd_name_can_be_asked_for() -> None:
     name = "Fork-lift'); DROP TABLE objects"
-    assert parse("2 fork lift drop table objects", [name]).objects == ObjectQuery(((ObjectTerm(name, 2, 2),),))
+    assert parse("2 fork lift drop table objects", [name]).objects == ObjectQuery(((ObjectTerm(name, 2),),))

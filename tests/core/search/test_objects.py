@@ -61,7 +61,10 @@ STREET = ("car", "car car", "", "person car", "person person person", "", "", "c
     [
         ("car", [(0, 2), (3, 4), (7, 8)]),
         ("2 cars", [(1, 2)]),
-        ("1 car", [(0, 1), (3, 4), (7, 8)]),
+        ("1 car", [(0, 2), (3, 4), (7, 8)]),
+        ("exactly 1 car", [(0, 1), (3, 4), (7, 8)]),
+        ("2 people", [(4, 5)]),
+        ("exactly 2 people", []),
         ("at least 1 car", [(0, 2), (3, 4), (7, 8)]),
         ("3 people", [(4, 5)]),
         ("at most 2 people", [(3, 4)]),
@@ -84,7 +87,7 @@ def test_only_boxes_that_are_sure_enough_count() -> None:
     assert [row[1:3] for row in stretches("car conf>=0.5", made)] == [(0, 2)]
     assert [row[1:3] for row in stretches("car conf>0.5", made)] == [(0, 1)]
     assert [row[1:3] for row in stretches("2 cars conf>0.4", made)] == [(0, 1)]
-    assert [row[1:3] for row in stretches("1 car conf>0.6", made)] == [(0, 1)]
+    assert [row[1:3] for row in stretches("exactly 1 car conf>0.6", made)] == [(0, 1)]
 
 
 def test_a_find_is_as_sure_as_the_last_box_that_it_needs() -> None:

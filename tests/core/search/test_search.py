@@ -42,6 +42,9 @@ def corpora(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Corpus]:
     talk = said("the red circle jumps left", "a red square and a blue circle are running here", "good bye")
     folder.add(analysed(2, 12, transcript=talk), vectors(0.2, 0.2, 0.3))
     folder.add(analysed(3, 8, transcript=said("Die Häuser sind rot", "東京タワーは赤い", language="de")))
+    folder.add(analysed(5, 8, transcript=said("दान दो", "एक दिन की बात", language="hi")))
+    folder.add(analysed(6, 4, transcript=said("이 번역을 어제 끝냈습니다", language="ko")))
+    folder.add(analysed(7, 4, transcript=said("একটি বই, நல்ல புத்தகம்", language="bn")))
     folder.add(hostile().model_copy(update={"media_id": media_id(4), "key": "a" * 64}))
     return {kind: folder.corpus(kind) for kind in TABLES_AND_INDEX}
 
@@ -67,6 +70,11 @@ def brief(moments: list[Moment]) -> list[tuple[int, float, float]]:
         ("haus", [(3, 0, 4)]),
         ("häusern rot", [(3, 0, 4)]),
         ("東京", [(3, 4, 8)]),
+        ("दिन", [(5, 4, 8)]),
+        ("번역", [(6, 0, 4)]),
+        ("번역에서는", [(6, 0, 4)]),
+        ("বই", [(7, 0, 4)]),
+        ("புத்தகம்", [(7, 0, 4)]),
         ("unheard", []),
         ("red circle from 0:04 to 0:09", [(2, 4, 8)]),
     ],
@@ -82,6 +90,9 @@ def test_speech(corpora: dict[str, Corpus], text: str, found: list[tuple[int, fl
     [
         ("2 cars", [(1, 1, 2)]),
         ("person and car within 1 s", [(1, 3, 5)]),
+        ("2 persons", [(1, 4, 5)]),
+        ("exactly 2 persons", []),
+        ("prson and carss", [(1, 3, 4)]),
         ("cars conf>0.95", []),
         ("a person opening a door", [(1, 3, 5)]),
     ],
@@ -95,6 +106,13 @@ def test_tags_and_captions_of_neighbouring_chunks_are_one_moment(corpora: dict[s
     assert (moment.start, moment.end, moment.why) == (0, 8, "tag: a busy street")
     [moment] = both(corpora, '"opens a door"', "tags", media=[media_id(1)])
     assert (moment.start, moment.end, moment.why) == (4, 8, "caption: Somebody opens a door.")
+
+
+def test_typing_errors_are_forgiven_in_every_kind_with_words(corpora: dict[str, Corpus]) -> None:
+    assert {moment.kind for moment in both(corpora, "bussy steret", "tags")} == {"tags"}
+    assert brief(both(corpora, "peson", "objects")) == [(1, 3, 5)]
+    assert "shows person" in both(corpora, "perosn")[0].why
+    assert all("shows" not in moment.why for moment in both(corpora, "park", "objects", "tags")), "park is a word"
 
 
 def test_meaning_is_parted_at_scene_changes(corpora: dict[str, Corpus]) -> None:

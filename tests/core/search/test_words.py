@@ -1,3 +1,4 @@
+import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
@@ -28,6 +29,75 @@ def vocabulary(*texts: str, language: str = "en") -> Vocabulary:
 )
 def test_words_are_folded(text: str, found: list[str]) -> None:
     assert [word for word in words(text) if word != "ー"] == found
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["किताब", "দিন", "বাংলা", "புத்தகம்", "తెలుగు", "മലയാളം", "ಕನ್ನಡ", "සිංහල", "संस्कृतम्", "번역을",
+     "საქართველო", "שלום", "العربية"],
+)  # fmt: skip
+def test_signs_that_combine_are_part_of_their_word(word: str) -> None:
+    assert words(word) == words(f"« {word} »") == words(unicodedata.normalize("NFD", word))
+    assert len(words(word)) == 1
+    letters = [c for c in unicodedata.normalize("NFC", word) if unicodedata.category(c) == "Lo"]
+    assert len(words(word)[0]) >= len(letters)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("दिन", "दान"),
+        ("कल", "कला"),
+        ("क्या", "कया"),
+        ("ปี", "ปู"),
+        ("がき", "かき"),
+        ("мой", "мои"),
+    ],
+)
+def test_signs_that_tell_words_apart_are_no_accents(one: str, other: str) -> None:
+    assert words(one) != words(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("می\u200cخواهم", "میخواهم"),
+        ("مُحَمَّد", "محمد"),
+        ("שָׁלוֹם", "שלום"),
+        ("ज़रूर", "जरूर"),
+        ("ｶﾞｽ", "ガス"),
+        ("soft\u00adhyphen", "softhyphen"),
+        ("Ёлка", "елка"),
+    ],
+)
+def test_accents_points_and_joiners_do_not_tell_words_apart(one: str, other: str) -> None:
+    assert words(one) == words(other)
+
+
+def test_in_scripts_without_spaces_a_character_keeps_its_signs() -> None:
+    assert words("ปีนี้ที่") == ["ปี", "นี้", "ที่"]
+    assert words("ខ្មែរabc") == ["ខ្", "មែ", "រ", "abc"]
+
+
+@pytest.mark.parametrize(
+    "form",
+    ["번역을", "번역이", "번역은", "번역의", "번역에서", "번역에서는", "번역으로", "번역까지도",
+     "번역입니다", "번역들을", "번역과"],
+)  # fmt: skip
+@pytest.mark.parametrize("language", ["ko", "en", None])
+def test_korean_particles_do_not_tell_words_apart(form: str, language: str | None) -> None:
+    assert terms_of(form, language) == ["번역"]
+
+
+@pytest.mark.parametrize("word", ["마을", "가을", "국가", "나이", "회의", "도로", "지도", "이", "의", "서울", "한국어"])
+def test_what_only_looks_like_a_korean_particle_stays(word: str) -> None:
+    assert terms_of(word, "ko") == [word]
+    assert terms_of(f"{word}에서", "ko") == [word]
+
+
+def test_stems_of_every_language_of_the_stemmers_are_stable_enough_to_meet() -> None:
+    for one, other, language in (("красный", "красная", "ru"), ("किताबें", "किताबों", "hi"), ("புத்தகங்கள்", "புத்தகம்", "ta")):
+        assert terms_of(one, language) == terms_of(other, language), language
 
 
 @pytest.mark.parametrize(
@@ -64,6 +134,12 @@ def test_a_word_that_no_text_has_is_taken_for_a_typo(typed: str, meant: str) -> 
 
 def test_a_word_that_some_text_has_is_taken_as_it_is() -> None:
     assert vocabulary("a star", "a stir").expand("star") == {"star": 1.0}
+
+
+def test_words_with_signs_are_mended_as_well() -> None:
+    known = Vocabulary()
+    known.add("पुस्तकालय बड़ा है", "hi")
+    assert known.expand("पुस्तकलय")
 
 
 @pytest.mark.parametrize("typed", ["cra", "1235", "zzzzzz", ""])
