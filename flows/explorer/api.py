@@ -40,8 +40,8 @@ _LAST_DAY: Final = datetime(9999, 12, 30, tzinfo=UTC)
 """Of those that have a day after them."""
 
 _STATIC: Final = Path(__file__).parent / "static"
-_SEALED: Final = "sandbox allow-scripts; frame-ancestors 'none'"
-"""Of a report, which brings its own policy: it runs apart from the explorer and cannot read it."""
+_SEALED: Final = "sandbox allow-scripts allow-downloads; frame-ancestors 'none'"
+"""Of a report, which brings its own policy: it runs apart from the explorer and cannot read it, but save files."""
 
 _REFRESHED: Final = {"cache-control": "private, no-cache"}
 _KEPT: Final = {"cache-control": "private, max-age=600"}

@@ -7,6 +7,7 @@ import { makeTranscript } from "/static/transcript.js";
 
 const id = location.pathname.split("/").pop();
 const showHelp = setUpHelp();
+const FOLLOW_MS = 1000;
 
 const showTitle = (media) => {
   document.title = `${media.name} - Reelflow`;
@@ -53,8 +54,8 @@ const showChunks = (media, seek) => {
 };
 
 /** Links to the results before and after this one in the last search. Gives a function that goes to one. */
-const showAround = () => {
-  const found = recall(location.pathname + location.hash), nav = byId("around");
+const showAround = (found) => {
+  const nav = byId("around");
   nav.hidden = !found;
   if (!found) return () => false;
   const { back, addresses, at } = found;
@@ -64,9 +65,28 @@ const showAround = () => {
   return (by) => (addresses[at + by] ? location.assign(addresses[at + by]) : false);
 };
 
+/** The moment that the address names, in seconds; null where it names none. */
 const wanted = () => {
-  const time = Number(new URLSearchParams(location.hash.slice(1)).get("t"));
-  return Number.isFinite(time) && time > 0 ? time : 0;
+  const given = new URLSearchParams(location.hash.slice(1)).get("t"), time = Number(given);
+  return given !== null && Number.isFinite(time) ? Math.max(time, 0) : null;
+};
+
+/** The result that this page was opened as; the address goes on with the player, the history's entry keeps it. */
+const opened = () => {
+  const address = history.state?.opened ?? location.pathname + location.hash;
+  history.replaceState({ opened: address }, "");
+  return recall(address);
+};
+
+/** Gives a function that lets the address follow the player: what is copied from it opens at the same moment. */
+const follower = (player) => {
+  let timer = 0;
+  const note = () => {
+    timer = 0;
+    const time = player.time(), hash = time > 0 || location.hash ? `#t=${time.toFixed(2)}` : "";
+    if (hash !== location.hash) history.replaceState(history.state, "", hash);
+  };
+  return () => { timer ||= setTimeout(note, FOLLOW_MS); };
 };
 
 const pressed = (button, on) => { button.setAttribute("aria-pressed", String(on)); return on; };
@@ -87,6 +107,7 @@ const show = (media) => {
 
   let follow = () => "", mark = () => {}, move = () => {};
   const player = makePlayer(element, media.player.choices, media.duration, (state) => draw(state));
+  const keepAddress = follower(player);
   const draw = (state) => {
     const time = player.time();
     if (state === "playing" || state === "paused") {
@@ -105,6 +126,7 @@ const show = (media) => {
     byId("spoken").hidden = !(captions && text);
     mark(time);
     move(time);
+    keepAddress();
     if (media.size) drawBoxes(canvas, boxes ? boxesAt(time) : [], media.size, media.classes);
   };
   follow = makeTranscript(media, player.seek);
@@ -129,7 +151,14 @@ const show = (media) => {
   for (const name of Object.keys(act)) byId(name).addEventListener("click", () => press(name));
   element.addEventListener("click", player.toggle);
 
-  let around = showAround();
+  let around = () => false;
+  /** Goes to the moment of the address; a moment that was opened from a search plays. */
+  const arrive = (isNew) => {
+    const found = opened(), time = wanted();
+    around = showAround(found);
+    player.seek(time ?? 0);
+    if (isNew && found && time !== null) player.start();
+  };
   const change = (by) => {
     const times = media.scenes.map((scene) => scene.time), now = player.time();
     const next = by > 0 ? times.find((time) => time > now + 0.5 / media.fps) : times.findLast((time) => time < now - 0.5);
@@ -143,9 +172,9 @@ const show = (media) => {
     b: () => press("show-boxes"), c: () => press("show-captions"), m: () => press("mute"), f: () => press("full"),
     "/": toSearch, "?": showHelp,
   });
-  window.addEventListener("hashchange", () => { around = showAround(); player.seek(wanted()); });
+  window.addEventListener("hashchange", () => arrive(!history.state));
   new ResizeObserver(() => draw()).observe(stage);
-  player.seek(wanted());
+  arrive(performance.getEntriesByType("navigation")[0]?.type === "navigate");
 };
 
 ask(`/api/media/${id}`).then(show).catch((error) => {

@@ -69,5 +69,12 @@ export const makePlayer = (element, choices, duration, changed) => {
   element.addEventListener("pause", () => { if (at >= 0) position = time(); changed("paused"); });
   for (const kind of ["loadeddata", "seeked", "timeupdate"]) element.addEventListener(kind, () => changed());
 
-  return { seek, time, isBroken, toggle: () => (element.paused ? play() : element.pause()) };
+  /** Plays from where it stands, unless nothing is to be played there or the browser wants to be asked first. */
+  const start = () => {
+    if (gap || isBroken()) return;
+    resume = element.readyState === 0;
+    play();
+  };
+
+  return { seek, time, isBroken, start, toggle: () => (element.paused ? play() : element.pause()) };
 };

@@ -1,10 +1,10 @@
 import { ask, byId, clock, day, el, onKeys, setUpHelp, toSearch } from "/static/dom.js";
 import { remember } from "/static/results.js";
 
-const WAIT_MS = 250, PAGE = 24, FILTERS = ["camera", "since", "until", "prefix", "media"];
+const WAIT_MS = 250, DRAFT_MS = 1500, PAGE = 24, FILTERS = ["camera", "since", "until", "prefix", "media"];
 const KINDS = { speech: "Said", objects: "Seen", tags: "Tagged", scenes: "Shown" };
 const form = byId("search"), list = byId("results"), status = byId("status"), more = byId("more");
-let running = null, timer = 0, count = PAGE;
+let running = null, timer = 0, count = PAGE, draft = null;
 
 /** The form as it stands in the address: only what is set. */
 const asked = () => {
@@ -67,12 +67,25 @@ const nothing = (searched) => el("li", { class: "empty" }, searched
   ? "Nothing found. Try fewer words, or take a filter away."
   : "No media here yet. Analyse one: python -m flows analyze FILE");
 
-const look = async () => {
+/**
+ * Puts a search into the address, as an entry of the history that Back leads to. What is typed on at once, letter by
+ * letter, takes the place of the entry before; `kind` is typed, chosen (a filter, Enter) or same (Back, a reload).
+ */
+const enter = (back, text, kind) => {
+  const now = performance.now();
+  const isTypedOn = kind === "typed" && draft && now - draft.at < DRAFT_MS
+    && (text.startsWith(draft.text) || draft.text.startsWith(text));
+  if (kind === "same" || isTypedOn) history.replaceState(null, "", back);
+  else if (back !== location.pathname + location.search) history.pushState(null, "", back);
+  draft = kind === "typed" ? { text, at: now } : null;
+};
+
+const look = async (kind) => {
   running?.abort();
   running = new AbortController();
   const { signal } = running, given = asked(), text = given.get("q");
   const back = given.size ? `/?${given}` : "/";
-  history.replaceState(null, "", back);
+  enter(back, text ?? "", kind);
   countFilters();
   list.setAttribute("aria-busy", "true");
   const query = new URLSearchParams(given);
@@ -96,10 +109,10 @@ const look = async () => {
   list.setAttribute("aria-busy", "false");
 };
 
-const soon = (wait) => {
+const soon = (wait, kind = "chosen") => {
   clearTimeout(timer);
   count = PAGE;
-  timer = setTimeout(look, wait);
+  timer = setTimeout(look, wait, kind);
 };
 
 const step = (by) => {
@@ -110,7 +123,7 @@ const step = (by) => {
 };
 
 form.addEventListener("submit", (event) => { event.preventDefault(); soon(0); });
-form.addEventListener("input", (event) => soon(event.target.type === "checkbox" ? 0 : WAIT_MS));
+form.addEventListener("input", (event) => (event.target.type === "checkbox" ? soon(0) : soon(WAIT_MS, "typed")));
 byId("q").addEventListener("keydown", (event) => {
   if (event.key === "Escape" || event.key === "ArrowDown") {
     event.preventDefault();
@@ -126,12 +139,12 @@ byId("clear").addEventListener("click", () => {
 more.addEventListener("click", async () => {
   const first = list.children.length;
   count += PAGE;
-  await look();
+  await look("same");
   list.children[first]?.querySelector("a")?.focus();
 });
-window.addEventListener("popstate", () => { fill(); soon(0); });
+window.addEventListener("popstate", () => { fill(); soon(0, "same"); });
 onKeys({ "/": toSearch, j: () => step(1), k: () => step(-1), "?": setUpHelp() });
 
 fill();
-look();
+look("same");
 if (!location.search && matchMedia("(hover: hover)").matches) byId("q").focus();

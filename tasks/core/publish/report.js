@@ -150,7 +150,9 @@
     broken = true;
     screen.classList.add("broken");
     byId("missing").hidden = false;
-    byId("missing").textContent = "This browser cannot play the media. The timeline still shows what was found when.";
+    const why = media.src.startsWith("data:") ? "This browser cannot play the media."
+      : "This media is not part of the report, and cannot be opened from here.";
+    byId("missing").textContent = `${why} The timeline still shows what was found when.`;
     for (const id of ["play", "speed", "mute", "full"]) if (byId(id)) byId(id).disabled = true;
     draw();
   };
@@ -189,6 +191,15 @@
     button.setAttribute("aria-label", `Playback speed, ${media.playbackRate} times`);
   });
 
+  for (const button of document.querySelectorAll("[data-save]")) {
+    button.addEventListener("click", () => {
+      const kind = button.dataset.save, link = document.createElement("a");
+      link.href = URL.createObjectURL(new Blob([data.subtitles[kind]], { type: "text/plain" }));
+      link.download = `transcript.${kind}`;
+      link.click();
+      setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+    });
+  }
   for (const target of document.querySelectorAll("[data-start]")) {
     target.addEventListener("click", () => seek(Number(target.dataset.start) + 0.001));
   }

@@ -14,19 +14,11 @@ from typing import Any, Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from tasks.core.publish import timeline
+from tasks.core.publish import subtitles, timeline
 from tasks.core.publish.palette import class_colors
 from tasks.core.publish.player import EMBED_BYTES, data_uri, local_link, media_type, source_name, source_text
 from tasks.core.publish.waveform import clock
 from tasks.core.schema import Detections, Interval, Result, SceneChange, StageTiming
-
-DOWNLOADS: Final[Mapping[str, str]] = {
-    "Subtitles (SRT)": "transcript.srt",
-    "Subtitles (WebVTT)": "transcript.vtt",
-    "Contact sheet": "contact_sheet.jpg",
-    "Result (JSON)": "result.json",
-}
-"""What lies beside report.html in a store."""
 
 _HERE: Final = Path(__file__).parent
 _LANES: Final = 8
@@ -41,16 +33,16 @@ def report(
     player: Path | None = None,
     player_url: str | None = None,
     peaks: Sequence[float] = (),
-    downloads: Mapping[str, str] = DOWNLOADS,
     embed_bytes: int = EMBED_BYTES,
 ) -> str:
     """The page as HTML text (UTF-8 to be).
 
     `player` is a file that browsers play; up to `embed_bytes` it is put inside the page, a larger one is reached by
     `player_url` (relative or `file:`) if that is given. Without either, the page says that it has no player and its
-    timeline still moves. `peaks` are amplitudes (0 to 1) at even steps over the whole media; `downloads` maps labels to
-    links. Nothing in the page requests anything from a network, and its content policy forbids it.
-    Raises ValueError for a link that is neither relative nor `file:`.
+    timeline still moves. `peaks` are amplitudes (0 to 1) at even steps over the whole media. The page links to nothing:
+    it is mailed, and opened where nothing lies beside it; subtitles are saved out of it. Nothing in it requests
+    anything from a network, and its content policy forbids it.
+    Raises ValueError for an address of the player that is neither relative nor `file:`.
     """
     css, script = (_HERE / "report.css").read_text("utf-8"), (_HERE / "report.js").read_text("utf-8")
     source, kind = _player(player, player_url, embed_bytes, video=result.media.video is not None)
@@ -83,7 +75,6 @@ def report(
         stages=_stages(result),
         facts=_facts(result),
         options=sorted(_flat(result.options)),
-        downloads={label: local_link(url) for label, url in downloads.items()},
     )
 
 
@@ -128,6 +119,7 @@ def _data(result: Result, named: list[str], colors: dict[str, str]) -> dict[str,
         "fps": float(video.fps) if video else 25.0,
         "classes": [[name, colors[name]] for name in named],
         "frames": frames,
+        "subtitles": {"srt": subtitles.srt(result), "vtt": subtitles.vtt(result)} if result.transcript.segments else {},
     }
 
 

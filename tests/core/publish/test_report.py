@@ -1,6 +1,7 @@
 import inspect
 import json
 import re
+import time
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -9,8 +10,10 @@ import pytest
 
 from tasks.core.publish.contact_sheet import audio_sheet
 from tasks.core.publish.report import money, report, seconds, size
+from tasks.core.publish.subtitles import srt, vtt
 from tasks.core.schema import ModelInfo, Result
 from tests.browser import Page, browser, chromium
+from tests.contrast import ratio, too_low
 from tests.core.publish.results import ATTACKS, empty, hostile, media, result
 
 TEMPLATE = Path(inspect.getfile(report)).with_name("report.html")
@@ -97,10 +100,17 @@ def test_a_file_that_no_browser_plays_is_not_embedded(tmp_path: Path) -> None:
 
 
 def test_links_that_leave_the_folder_of_the_report_are_refused() -> None:
-    with pytest.raises(ValueError, match="javascript"):
-        report(result(), player_url="javascript:alert(1)")
-    with pytest.raises(ValueError, match="elsewhere"):
-        report(result(), downloads={"x": "https://elsewhere/x"})
+    for url in ("javascript:alert(1)", "https://elsewhere/x.mp4"):
+        with pytest.raises(ValueError, match="links only to files beside it"):
+            report(result(), player_url=url)
+
+
+@pytest.mark.parametrize("make", [result, empty, hostile])
+def test_a_report_links_to_nothing_because_it_may_be_mailed(make: Callable[[], Result]) -> None:
+    page = Elements(report(make()))
+    assert page.all("a") == []
+    saved = [button["data-save"] for button in page.all("button") if "data-save" in button]
+    assert saved == (["srt", "vtt"] if make().transcript.segments else [])
 
 
 def test_audio_has_an_audio_player(talk: Path) -> None:
@@ -121,6 +131,18 @@ def test_only_what_bundled_models_made_is_called_a_demonstration() -> None:
     assert "<strong>Note.</strong> no embeddings" in report(found)
     found = result(notice="no embeddings", models={"detections": real.model_copy(update={"bundled": True})})
     assert "<strong>Demonstration.</strong> no embeddings" in report(found)
+
+
+@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
+def test_colours_of_links_and_buttons_reach_aa_on_every_ground(scheme: int) -> None:
+    """The style is the explorer's too."""
+    roots = re.findall(r":root \{(.*?)\}", TEMPLATE.with_suffix(".css").read_text(encoding="utf-8"), re.DOTALL)
+    colours = dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6})", roots[scheme]))
+    for text in ("accent", "ink", "quiet", "head"):
+        for ground in ("ground", "raised", "soft", "accent-soft"):
+            assert ratio(colours[text], colours[ground]) >= 4.5, (text, ground)
+    assert ratio(colours["notice"], colours["notice-ground"]) >= 4.5
+    assert ratio(colours["raised"], colours["accent"]) >= 3, "the sign on the button that plays"
 
 
 def test_segments_classes_stages_models_and_options_are_all_there() -> None:
@@ -168,6 +190,13 @@ def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
         yield page
 
 
+def wait_for(path: Path) -> None:
+    limit = time.monotonic() + 20
+    while not path.exists():
+        assert time.monotonic() < limit, f"{path} was never saved"
+        time.sleep(0.05)
+
+
 def show(tab: Page, page: str, folder: Path, width: int = 1280) -> None:
     path = folder / "report.html"
     path.write_text(page, encoding="utf-8")
@@ -210,6 +239,35 @@ def test_in_a_browser_the_timeline_moves_without_a_player(tab: Page, tmp_path: P
     assert tab.run("document.querySelector('#now').textContent") == "0:02.3"
     assert tab.run("document.querySelector('[aria-current]').textContent").endswith("good bye")
     assert tab.messages == []
+
+
+def test_in_a_browser_a_mailed_report_gives_its_subtitles_and_says_what_it_lacks(tab: Page, tmp_path: Path) -> None:
+    """Alone in a folder, its media left behind."""
+    (tmp_path / "inbox").mkdir()
+    made = result()
+    show(tab, report(made, player_url="file:///srv/gone/talk.mp4"), tmp_path / "inbox")
+    tab.wait("document.querySelector('#screen').classList.contains('broken')")
+    assert "not part of the report" in tab.run("document.querySelector('#missing').textContent")
+    tab.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path / "saved"))
+    for kind, expected in (("srt", srt(made)), ("vtt", vtt(made))):
+        tab.click(f"[data-save={kind}]")
+        path = tmp_path / "saved" / f"transcript.{kind}"
+        wait_for(path)
+        assert path.read_text(encoding="utf-8") == expected
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("make", [result, empty])
+def test_in_a_browser_contrast_reaches_aa(
+    tab: Page, tmp_path: Path, talk: Path, make: Callable[[], Result], dark: bool
+) -> None:
+    path = tmp_path / "report.html"
+    made = make().model_copy(update={"notice": "made with toys"})
+    path.write_text(report(made, player=talk, peaks=[0.1], sheet_jpeg=audio_sheet([0.1], 1.0)), encoding="utf-8")
+    tab.open(path, dark=dark)
+    tab.run("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
+    tab.run("document.querySelector('#segments button')?.click()")
+    assert too_low(tab) == []
 
 
 @pytest.mark.parametrize("make", [result, hostile, empty])

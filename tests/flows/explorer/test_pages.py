@@ -10,6 +10,7 @@ from flows.explorer import create_app
 from tasks.core.schema import Caption, Chunk, Detections, Result, Tag
 from tasks.store import Store
 from tests.browser import Page, browser, chromium
+from tests.contrast import too_low
 from tests.core.publish.results import ATTACKS, hostile
 from tests.flows.explorer.stores import add_media, finder, served
 from tests.flows.explorer.tab import Tab
@@ -51,7 +52,7 @@ def painted(tab: Tab, x: float, y: float) -> bool:
 
 def noise(tab: Tab) -> list[str]:
     """What was refused, broken or printed, and what was asked of another server; the browser draws icons of its own."""
-    ours = (tab.base, "data:image/svg+xml", "about:blank")
+    ours = (tab.base, "data:image/", "about:blank")
     return [*tab.page.messages, *(url for url in tab.page.requests if not url.startswith(ours))]
 
 
@@ -88,15 +89,105 @@ def test_filters_narrow_the_answer_and_stay_in_the_address(tab: Tab, shown: Resu
     tab.page.wait("document.querySelectorAll('.card').length === 2")
 
 
-def test_a_result_opens_at_its_moment(tab: Tab, shown: Result) -> None:
+def test_a_result_opens_at_its_moment_and_plays(tab: Tab, shown: Result) -> None:
     tab.open(f"/?q=three&media={shown.media_id}")
     tab.page.click(".card")
     tab.page.wait(f"location.pathname.startsWith('/media/') && {READY}")
+    assert tab.page.run(f"{AT} >= 1.2")
+    tab.page.wait(f"!document.querySelector('#media').paused && {AT} > 1.3")
+    assert tab.page.run("document.querySelector('#play').getAttribute('aria-label')") == "Pause"
+    tab.page.click("#play")
+    tab.page.wait("document.querySelector('#media').paused")
+    tab.page.click("#segments li:nth-child(2) button")
     tab.page.wait(f"Math.abs({AT} - 1.25) < 0.05")
+    tab.page.wait("document.querySelector('#segments [aria-current]') !== null")
     assert tab.text("#name") == "talk.mp4"
     assert tab.text("[aria-current] span") == "one two three"
     assert tab.text("#around").endswith("1 of 1")
     assert noise(tab) == []
+
+
+def test_what_is_no_opened_moment_stays_still(tab: Tab, shown: Result) -> None:
+    tab.open("/")
+    tab.page.click(f".card[href='/media/{shown.media_id}']")
+    tab.page.wait(f"location.pathname.startsWith('/media/') && {READY}")
+    assert tab.page.run("document.querySelector('#media').paused")
+    tab.open(f"/media/{shown.media_id}#t=1.25")
+    tab.page.wait(READY)
+    assert tab.page.run("document.querySelector('#media').paused")
+
+
+def test_back_goes_back_through_the_searches(tab: Tab, shown: Result) -> None:
+    address = "location.pathname + location.search"
+    tab.open("/")
+    tab.type("#q", "hello")
+    tab.page.wait(f"{address} === '/?q=hello'")
+    tab.settle()
+    tab.page.run("document.querySelector('#q').value = ''")
+    tab.type("#q", "three")
+    tab.page.wait(f"{address} === '/?q=three'")
+    tab.page.press("Enter", text="\r")
+    tab.page.click("[value=speech] + span")
+    tab.page.wait(f"{address} === '/?q=three&kind=speech'")
+    tab.settle()
+    for back, heading in (("/?q=three", "Moments"), ("/?q=hello", "Moments"), ("/", "Newest media")):
+        tab.page.run("history.back()")
+        tab.page.wait(f"{address} === '{back}'")
+        tab.page.wait(f"document.querySelector('#heading').textContent === '{heading}'")
+        tab.settle()
+        assert tab.page.run("document.querySelector('#q').value") == back.removeprefix("/").removeprefix("?q=")
+        assert tab.count(":checked") == 0
+    tab.page.run("history.forward()")
+    tab.page.wait(f"{address} === '/?q=hello'")
+    tab.settle()
+    tab.page.click(f".card[href^='/media/{shown.media_id}']")
+    tab.page.wait(f"location.pathname.startsWith('/media/') && {READY}")
+    tab.page.run("history.back()")
+    tab.page.wait(f"{address} === '/?q=hello' && document.querySelectorAll('.card').length === 2")
+
+
+def test_letters_typed_one_after_the_other_are_one_search(tab: Tab) -> None:
+    tab.open("/")
+    before = tab.page.run("history.length")
+    for part, address in (("he", "/?q=he"), ("llo", "/?q=hello")):
+        tab.type("#q", part)
+        tab.page.wait(f"location.pathname + location.search === '{address}'")
+    assert tab.page.run("history.length") == before + 1
+
+
+def test_the_address_follows_the_player(tab: Tab, shown: Result) -> None:
+    tab.open(f"/?q=three&media={shown.media_id}")
+    result = tab.page.run("document.querySelector('.card').getAttribute('href')")
+    tab.page.click(".card")
+    tab.page.wait(f"location.pathname.startsWith('/media/') && {READY}")
+    tab.page.wait(f"'{result}' !== location.pathname + location.hash && Number(location.hash.slice(3)) > 1.25")
+    tab.page.click("#segments li:nth-child(3) button")
+    tab.page.run("document.querySelector('#media').pause()")
+    tab.page.wait(f"Math.abs(Number(location.hash.slice(3)) - {AT}) < 0.01 && {AT} >= 2.2")
+    at = tab.page.run(AT)
+    tab.page.run("location.reload()")
+    tab.page.wait(f"performance.getEntriesByType('navigation')[0].type === 'reload' && {READY}")
+    tab.page.wait(f"Math.abs({AT} - {at}) < 0.05")
+    assert tab.page.run("document.querySelector('#media').paused")
+    assert tab.text("#around").endswith("1 of 1"), "it is still known as a result of the search"
+    tab.page.run("history.back()")
+    tab.page.wait("location.pathname === '/'")
+    assert noise(tab) == []
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_contrast_reaches_aa(tab: Tab, shown: Result, dark: bool) -> None:
+    for path in (
+        "/",
+        "/?q=hello&kind=speech&camera=door",
+        "/?q=hello&kind=objects",
+        "/nothing",
+        f"/media/{shown.media_id}#t=1.3",
+    ):
+        tab.open(path, dark=dark)
+        assert too_low(tab.page) == [], path
+        tab.page.run("document.querySelector('#help')?.showModal()")
+        assert too_low(tab.page) == [], f"the help of {path}"
 
 
 def test_boxes_are_drawn_over_the_video_when_they_are_there(tab: Tab, shown: Result) -> None:
@@ -160,7 +251,7 @@ def test_keys_go_through_the_results(tab: Tab) -> None:
     tab.page.click(".card")
     tab.page.wait("location.pathname.startsWith('/media/') && document.querySelector('#around')?.hidden === false")
     tab.page.press("j", text="j")
-    tab.page.wait(f"location.pathname + location.hash === '{links[1]}' && document.readyState === 'complete'")
+    tab.page.wait(f"history.state?.opened === '{links[1]}' && document.readyState === 'complete'")
     tab.page.wait("document.querySelector('#around')?.textContent.endsWith('2 of 2')")
 
 
