@@ -6,11 +6,12 @@ import json
 import os
 import sys
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated
 
 import typer
 
+from flows.when import moment
 from tasks.core.schema import AnalyzeReport
 
 app = typer.Typer(
@@ -42,6 +43,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON object per source
 @app.command()
 def demo(store: Store = None, json_lines: AsJson = False) -> None:
     """Analyse the bundled sample with the bundled small models: no network, no weights, under a minute."""
+    from flows.console import say_if_new
     from flows.run import analyze_sources
     from tasks.core.models import bundled
 
@@ -52,6 +54,7 @@ def demo(store: Store = None, json_lines: AsJson = False) -> None:
         "embeddings.model=bundled",
         *bundled.SAMPLE_OPTIONS,
     ]
+    say_if_new(store)
     raise typer.Exit(_finish(analyze_sources([str(bundled.SAMPLE_CLIP)], store, options), store, json_lines))
 
 
@@ -68,8 +71,10 @@ def analyze(
 
     Exit status: 0 all done, 1 something failed, 2 usage, 3 some source was set aside as bad (the others are done).
     """
+    from flows.console import say_if_new
     from flows.run import analyze_sources
 
+    say_if_new(store)
     raise typer.Exit(_finish(analyze_sources(sources, store, assignments or []), store, json_lines))
 
 
@@ -83,7 +88,9 @@ def backfill(
     glob: Annotated[str | None, typer.Option(help="Only paths below the prefix that match; * also matches /")] = None,
     min_bytes: Annotated[int, typer.Option(min=0, help="Smallest size, bytes")] = 0,
     max_bytes: Annotated[int | None, typer.Option(min=0, help="Largest size, bytes")] = None,
-    modified_since: Annotated[datetime | None, typer.Option(help="Only what was written since, UTC")] = None,
+    modified_since: Annotated[
+        datetime | None, typer.Option(parser=moment, metavar="TIME", help="Only what was written since")
+    ] = None,
     in_flight: Annotated[int | None, typer.Option(min=1, max=64, help="Media analysed at the same time")] = None,
     retry_quarantined: Annotated[bool, typer.Option("--retry-quarantined", help="Try what was set aside")] = False,
     hand_over: Annotated[
@@ -96,15 +103,15 @@ def backfill(
 
     Stop it and start it again at any time: nothing is lost and nothing is done twice. Exit status as for `analyze`.
     """
-    from flows.console import say
+    from flows.console import matched, say, say_if_new
     from flows.run import backfill as run
     from flows.run import plan_backfill
     from tasks.core.listing import Selection
 
-    since = modified_since.replace(tzinfo=modified_since.tzinfo or UTC) if modified_since else None
+    say_if_new(store)
     try:
         select = Selection(
-            suffixes=suffixes or [], glob=glob, min_bytes=min_bytes, max_bytes=max_bytes, modified_since=since
+            suffixes=suffixes or [], glob=glob, min_bytes=min_bytes, max_bytes=max_bytes, modified_since=modified_since
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
@@ -113,7 +120,7 @@ def backfill(
         for notice in plan.notices:
             say(notice, err=True, style="yellow")
         print(plan.model_dump_json()) if json_lines else say(plan.sentence())
-        raise typer.Exit(0)
+        raise typer.Exit(0 if matched(plan.listed, prefix, glob) else EXIT_FAILED)
 
     def heard(found: AnalyzeReport) -> None:
         if json_lines:
@@ -134,7 +141,8 @@ def backfill(
     for notice in done.notices:
         say(notice, err=True, style="yellow")
     say(done.sentence(), err=json_lines)
-    raise typer.Exit(EXIT_FAILED if done.failed else EXIT_QUARANTINED if done.quarantined else 0)
+    failed = done.failed or not matched(done.listed, prefix, glob)
+    raise typer.Exit(EXIT_FAILED if failed else EXIT_QUARANTINED if done.quarantined else 0)
 
 
 @app.command()
@@ -153,8 +161,15 @@ def search(
     media: Annotated[list[str] | None, typer.Option(metavar="ID", help="Only this media")] = None,
     prefix: Annotated[str | None, typer.Option(help="Only sources that begin with this")] = None,
     camera: Annotated[str | None, typer.Option(help="Only this camera")] = None,
-    since: Annotated[datetime | None, typer.Option(help="Only media recorded (else analysed) since, UTC")] = None,
-    until: Annotated[datetime | None, typer.Option(help="Only media recorded (else analysed) before, UTC")] = None,
+    since: Annotated[
+        datetime | None,
+        typer.Option(
+            parser=moment, metavar="TIME", help="Only media recorded (else analysed) since: a day, yesterday, 7d"
+        ),
+    ] = None,
+    until: Annotated[
+        datetime | None, typer.Option(parser=moment, metavar="TIME", help="Only media recorded (else analysed) before")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=500, help="Most moments")] = 20,
     model: Annotated[str, typer.Option(help="SigLIP that reads the question; auto: the one of the store")] = "auto",
     index: Annotated[
@@ -204,9 +219,9 @@ def build_index(store: Store = None, json_lines: AsJson = False) -> None:
     from flows.console import count_progress, say
     from tasks.index import build_index as build
     from tasks.settings import settings
-    from tasks.store import open_store
+    from tasks.store import open_existing
 
-    root = open_store(store or settings().store)
+    root = open_existing(store or settings().store)
     with count_progress("Index") as counted:
         done = build(root, lambda read, of: counted(f"{read} of {of} media read", read, of))
     if json_lines:
@@ -273,13 +288,13 @@ def options() -> None:
 
 
 @app.command()
-def doctor() -> None:
+def doctor(store: Store = None) -> None:
     """Check ffmpeg, CPU, GPU, memory, disk, Prefect, Dask, weights and the store; say what to do about each fault."""
     from flows.console import say
     from flows.doctor import check_all
 
     worst = 0
-    for check in check_all():
+    for check in check_all(store):
         mark, style = {"ok": ("ok  ", "green"), "note": ("note", "cyan"), "fault": ("FAIL", "red")}[check.state]
         say(f"{mark}  {check.name:<10} {check.found}", style=style)
         if check.advice:
@@ -325,13 +340,13 @@ def _finish(reports: Iterable[AnalyzeReport], store: str | None, json_lines: boo
     from flows.console import show_report
     from flows.run import committed_result
 
-    status = set()
+    status, noticed = set(), set[str]()
     for report in reports:
         status.add(report.status)
         if json_lines:
             print(report.line(), flush=True)
         else:
-            show_report(report, committed_result(report, store))
+            show_report(report, committed_result(report, store), noticed)
     return EXIT_FAILED if "failed" in status else EXIT_QUARANTINED if "quarantined" in status else 0
 
 

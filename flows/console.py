@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from tasks.core.fetch import display_source
 from tasks.core.schema import AnalyzeReport, Result
 
 if TYPE_CHECKING:
@@ -117,14 +118,38 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c in "\n\t" else "?" for c in text)
 
 
-def show_report(report: AnalyzeReport, result: Result | None) -> None:
-    """A source's outcome: what was said and seen, and where to look."""
+def say_if_new(store: str | None) -> None:
+    """A store that is not there yet is made: say so, its name may be a typing error."""
+    from tasks.settings import settings
+    from tasks.store import open_store
+
+    root = open_store(store or settings().store)
+    if not root.exists():
+        say(f"There is no store at {root.root} yet: a new one begins.", err=True)
+
+
+def matched(listed: int, prefix: str, glob: str | None) -> bool:
+    """False, said, where a pattern matches nothing: that is a mistake, an empty folder is none."""
+    if listed or glob is None:
+        return True
+    say(
+        f"Nothing under {display_source(prefix)} matches --glob {glob!r}. The pattern is of the whole path below the "
+        "prefix; * matches / as well.",
+        err=True,
+        style="red",
+    )
+    return False
+
+
+def show_report(report: AnalyzeReport, result: Result | None, noticed: set[str]) -> None:
+    """A source's outcome: what was said and seen, and where to look. `noticed` are the notices of this run so far."""
     say(f"{report.status:<12}{_one_line(report.source)}  ({report.seconds:.1f} s)", style=_STYLE[report.status])
     if report.error:
         say(f"            {report.error['code']}: {report.error['message']}")
     if result is None:
         return
-    if result.notice:
+    if result.notice and result.notice not in noticed:
+        noticed.add(result.notice)
         say(f"  note      {result.notice}", style="yellow")
     media = result.media
     picture = (

@@ -15,7 +15,7 @@ import httpx
 
 from tasks.core.errors import ReelflowError
 from tasks.core.fetch import display_source
-from tasks.lookup import find_models
+from tasks.lookup import look_for_models
 from tasks.settings import settings
 from tasks.store import open_store
 from tasks.threads import available_cores
@@ -33,15 +33,15 @@ class Check:
     advice: str = ""
 
 
-def check_all() -> Iterator[Check]:
-    """Every check, as it is done."""
+def check_all(store: str | None = None) -> Iterator[Check]:
+    """Every check, as it is done; `store` is the address of another store than the one that is set."""
     yield _python()
     yield _ffmpeg()
     yield Check("cpu", "ok", f"{available_cores()} cores")
     yield _gpu()
     yield _memory()
     yield _disk("cache", settings().cache, "REELFLOW_CACHE_DIR")
-    yield check_store()
+    yield check_store(store)
     yield _prefect()
     yield _dask()
     yield _weights()
@@ -107,24 +107,32 @@ def _disk(name: str, folder: Path, setting: str) -> Check:
     return Check(name, "ok", found)
 
 
-def check_store() -> Check:
-    """Writes and removes an object in the store that is set."""
-    address = settings().store
+def check_store(address: str | None = None) -> Check:
+    """Writes and removes an object in a store, by default the one that is set."""
+    address = address or settings().store
     try:
         store = open_store(address)
+        exists = store.exists()
         guarantee = store.check()
     except ReelflowError as error:
         return Check("store", "fault", display_source(address), error.message)
     found = store.root if store.address == store.root else f"{store.root} ({store.address})"
-    if guarantee == "atomic":
-        return Check("store", "ok", found)
-    return Check(
-        "store",
-        "note",
-        f"{found} ignores conditional writes",
-        "where two hosts commit the same result at the same moment the last one stays; use a server with conditional "
-        "writes (S3, MinIO) to be certain",
-    )
+    if guarantee != "atomic":
+        return Check(
+            "store",
+            "note",
+            f"{found} ignores conditional writes",
+            "where two hosts commit the same result at the same moment the last one stays; use a server with "
+            "conditional writes (S3, MinIO) to be certain",
+        )
+    if not exists:
+        return Check(
+            "store",
+            "note",
+            f"{found} does not exist yet",
+            "analyze and backfill make it; if there is one, look at its name",
+        )
+    return Check("store", "ok", found)
 
 
 def _prefect() -> Check:
@@ -171,8 +179,11 @@ def _weights() -> Check:
     from tasks.core.options import AnalyzeOptions
 
     try:
-        found, notices = find_models(AnalyzeOptions())
+        found, missing = look_for_models(AnalyzeOptions())
     except ReelflowError as error:
-        return Check("weights", "note", "none for real media (the demo needs none)", error.message)
+        return Check("weights", "fault", "none", error.message)
+    advice = " ".join(f"No {stage}: {error.message}" for stage, error in missing.items())
+    if not found:
+        return Check("weights", "note", "none for real media (the demo needs none)", advice)
     names = ", ".join(f"{stage}: {model.name}" for stage, model in found.items())
-    return Check("weights", "note" if notices else "ok", names, " ".join(notices))
+    return Check("weights", "note" if missing else "ok", names, advice)

@@ -13,7 +13,7 @@ from tasks.core.models.weights import WeightsFile
 from tasks.core.search import Moment, Query
 from tasks.index import Searcher
 from tasks.settings import settings
-from tasks.store import open_store
+from tasks.store import open_existing
 
 
 class Finder:
@@ -23,9 +23,9 @@ class Finder:
         """`model` is a SigLIP as `embeddings.model` names it; auto is the one that made the store's vectors.
 
         `indexed`: True needs an index, False searches the tables, None takes an index where there is one.
-        Raises ModelNotFound for a model that was named and is not here.
+        Raises StoreUnavailable where there is no such store, ModelNotFound for a model that was named and is not here.
         """
-        self._searcher = Searcher(open_store(store), indexed=indexed)
+        self._searcher = Searcher(open_existing(store), indexed=indexed)
         self._named = _weights(model) if model != "auto" else None
 
     def __call__(self, query: Query) -> list[Moment]:
@@ -46,10 +46,11 @@ class Finder:
         known = self._searcher.corpus().models
         if not known or self._weights():
             return None
-        models = ", ".join(sorted(digest[:12] for digest in known))
+        models, folder = ", ".join(sorted(digest[:12] for digest in known)), settings().models
+        gone = f", which names {folder}: there is no such folder" if folder and not folder.is_dir() else ""
         return (
             f"What frames look like is left out: the weights that made this store's vectors ({models}) are not here. "
-            "Put them into REELFLOW_MODELS_DIR, or name them with --model."
+            f"Name them with --model, or put them into REELFLOW_MODELS_DIR{gone}."
         )
 
     def _weights(self) -> WeightsFile | None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import glob
 import logging
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.console import Interrupted, count_progress, progress
 from flows.local_server import prefect_api
-from tasks.core.errors import ReelflowError, SetupError
+from tasks.core.errors import ReelflowError, SetupError, SourceNotFound
 from tasks.core.options import AnalyzeOptions, parse_options
 from tasks.core.schema import AnalyzeReport, Result
 from tasks.lookup import answer, failed
@@ -30,15 +33,20 @@ if TYPE_CHECKING:
 def analyze_sources(sources: Sequence[str], store: str | None, assignments: Sequence[str]) -> Iterator[AnalyzeReport]:
     """Analyses each source and yields its report, in order. Raises UnknownOption before anything starts.
 
-    The server and the cluster start when the first source needs them.
+    A pattern (`talks/*.mp4`) stands for the local files that match; one that matches nothing failed. The server and the
+    cluster start when the first source needs them.
     """
     options = parse_options(assignments)
     root = store or settings().store
     with ExitStack() as stack:
         running = False
-        for source in sources:
+        for source in chain.from_iterable(map(_matching, sources)):
             started = time.monotonic()
             try:
+                if _is_pattern(source):
+                    raise SourceNotFound(
+                        f"{source}: no file matches; correct the pattern, or the folder it begins with."
+                    )
                 report = answer(source, root, options)
                 if report is None and not running:
                     stack.enter_context(engine())
@@ -104,6 +112,19 @@ def committed_result(report: AnalyzeReport, store: str | None) -> Result | None:
         return None
     found = read_result(open_store(store or settings().store), report.media_id)
     return found[0] if found else None
+
+
+def _is_pattern(source: str) -> bool:
+    """Does it stand for local files? What names a file as it is does not."""
+    return "://" not in source and glob.has_magic(source) and not os.path.exists(source)  # noqa: PTH110 - any text
+
+
+def _matching(source: str) -> list[str]:
+    """The files that a pattern stands for; the source itself where it is none, or nothing matches."""
+    if not _is_pattern(source):
+        return [source]
+    found = glob.glob(str(Path(source).expanduser()), recursive=True)  # noqa: PTH207 - it may begin at the root
+    return sorted(path for path in found if not Path(path).is_dir()) or [source]
 
 
 def _analyze(source: str, store: str, options: AnalyzeOptions) -> AnalyzeReport:

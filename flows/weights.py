@@ -14,6 +14,11 @@ def show_models() -> None:
     for row in weights.list_models(here.models):
         mark = "  (demonstration only)" if row.bundled else ""
         say(f"{row.kind:<8} {row.name:<24} {row.bytes / 1e6:>8.1f}  {row.digest[:16]}  {row.where}{mark}")
+    if here.models and not here.models.is_dir():
+        say(
+            f"REELFLOW_MODELS_DIR names {here.models}: there is no such folder; `models fetch NAME` makes it.",
+            style="yellow",
+        )
     if here.models is None:
         say("REELFLOW_MODELS_DIR is not set; `python -m flows models fetch NAME` downloads into the libraries' caches.")
 

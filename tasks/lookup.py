@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from tasks.core import fetch, text_bank
 from tasks.core.errors import ModelNotFound, PermanentError, ReelflowError, SourceChanged
@@ -16,6 +17,12 @@ from tasks.core.schema import AnalyzeReport, MediaRef, ModelInfo
 from tasks.results import quarantine, result_key, result_path, views_are_fresh, whole_result
 from tasks.settings import Settings, settings
 from tasks.store import open_store
+
+_LEFT_OUT: Final = (
+    "No {stage}: there were no {kind} weights where this was analysed; `python -m flows doctor` says there how to get "
+    "them."
+)
+_KINDS: Final = {"transcript": "Whisper", "detections": "YOLO", "embeddings": "SigLIP"}
 
 
 def fetch_source(source: str, store: str, limits: LimitOptions) -> MediaRef:
@@ -52,6 +59,17 @@ def find_models(options: AnalyzeOptions) -> tuple[dict[str, ModelInfo], list[str
     A model that was named and is missing raises ModelNotFound. A stage left at `auto` for which this host has no
     weights is left out, with a notice; when that leaves no stage at all, ModelNotFound is raised.
     """
+    found, missing = look_for_models(options)
+    if missing and not found:
+        raise next(iter(missing.values()))
+    return found, [_LEFT_OUT.format(stage=stage, kind=_KINDS[stage]) for stage in missing]
+
+
+def look_for_models(options: AnalyzeOptions) -> tuple[dict[str, ModelInfo], dict[str, ModelNotFound]]:
+    """The models of the stages that are enabled, and for each stage at `auto` without weights where they were sought.
+
+    Raises ModelNotFound for a model that was named and is missing, and where REELFLOW_MODELS_DIR names no folder.
+    """
     here = settings()
     said, seen, shown = options.transcript, options.detections, options.embeddings
     wanted: dict[str, tuple[bool, str, Callable[[], ModelInfo]]] = {
@@ -67,6 +85,11 @@ def find_models(options: AnalyzeOptions) -> tuple[dict[str, ModelInfo], list[str
             lambda: resolve_siglip(shown.model, here.models, here.download).info,
         ),
     }
+    if here.models and not here.models.is_dir() and any(on and name != "bundled" for on, name, _ in wanted.values()):
+        raise ModelNotFound(
+            f"REELFLOW_MODELS_DIR names {here.models}: there is no such folder. Correct it, or make the folder with: "
+            "python -m flows models fetch base.en"
+        )
     found: dict[str, ModelInfo] = {}
     missing: dict[str, ModelNotFound] = {}
     for stage, (enabled, name, resolve) in wanted.items():
@@ -78,11 +101,9 @@ def find_models(options: AnalyzeOptions) -> tuple[dict[str, ModelInfo], list[str
             if name != "auto":
                 raise
             missing[stage] = error
-    if missing and not found:
-        raise next(iter(missing.values()))
     if "embeddings" in found:
         found["tags"] = _text_bank(options.tags.bank, here, bundled=found["embeddings"].bundled)
-    return found, [f"No {stage}: {error.message}" for stage, error in missing.items()]
+    return found, missing
 
 
 def same_weights(file: weights.WeightsFile, model: ModelInfo) -> Path:

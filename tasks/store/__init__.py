@@ -45,6 +45,9 @@ class Store(Protocol):
     address: str
     """What another process opens it by: the root, or the name of a block that holds its credentials."""
 
+    def exists(self) -> bool:
+        """Is there such a folder, or anything under such a prefix? Raises StoreUnavailable where none can be."""
+
     @property
     def guarantee(self) -> Guarantee:
         """How strong `commit` is; found out once per host by trying."""
@@ -52,7 +55,7 @@ class Store(Protocol):
     def check(self) -> Guarantee:
         """Does everything that a store must allow, on an object that it removes again; the guarantee, found out anew.
 
-        Raises StoreUnavailable with what to do.
+        A store that does not exist yet is not made by it. Raises StoreUnavailable with what to do.
         """
 
     def uri(self, path: str) -> str:
@@ -120,6 +123,17 @@ def open_store(address: str) -> Store:
     from tasks.store.folder import FolderStore
 
     return FolderStore(address)
+
+
+def open_existing(address: str) -> Store:
+    """The store at an address, to be read. Raises StoreUnavailable where there is none."""
+    store = open_store(address)
+    if not store.exists():
+        raise StoreUnavailable(
+            f"There is no store at {store.root}; is it spelled right? Name another with --store or REELFLOW_STORE, or "
+            "make it: python -m flows analyze FILE."
+        )
+    return store
 
 
 def link_seconds(seconds: int) -> int:

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,7 +32,14 @@ class FolderStore:
         self.root = self._folder.as_uri()
         self.address = self.root
 
+    def exists(self) -> bool:
+        return self._folder.is_dir()
+
     def check(self) -> Guarantee:
+        if not self._folder.exists():
+            nearest = next(parent for parent in self._folder.parents if parent.exists())
+            with disk(nearest, _ELSEWHERE), tempfile.TemporaryDirectory(prefix=".reelflow-", dir=nearest) as tried:
+                return FolderStore(tried).check()
         probe = f".probe-{uuid.uuid4().hex}"
         self.commit(probe, b"reelflow", None)
         found = self.read(probe)

@@ -228,6 +228,9 @@ class S3Store:
         with workspace(settings().cache / "work", _ELSEWHERE) as folder:
             yield folder
 
+    def exists(self) -> bool:
+        return next(self.scan(""), None) is not None
+
     def scan(self, prefix: str) -> Iterator[Stored]:
         below = f"{prefix.rstrip('/')}/" if prefix.strip("/") else ""
         with self._explained():

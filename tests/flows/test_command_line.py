@@ -180,6 +180,43 @@ def test_doctor_has_a_line_for_each_thing(home: Path, tmp_path: Path) -> None:
     assert "REELFLOW_STORE" in broken.stdout
 
 
+def test_what_does_not_exist_or_matches_nothing_is_said(home: Path, tmp_path: Path) -> None:
+    nowhere, store = tmp_path / "nowhere", tmp_path / "store"
+    (tmp_path / "media").mkdir()
+    (tmp_path / "media" / "a.txt").write_text("a")
+    for command in (("search", "x"), ("build-index",), ("explore", "--port", "0")):
+        refused = flows(*command, "--store", nowhere, home=home)
+        assert (refused.returncode, refused.stdout) == (1, ""), command
+        assert "There is no store at" in refused.stderr
+    assert not nowhere.exists()
+    nothing = flows("analyze", tmp_path / "media" / "*.mp4", *BUNDLED_SETS, "--store", store, home=home)
+    assert nothing.returncode == 1
+    assert "*.mp4: no file matches" in nothing.stdout
+    assert "a new one begins" in nothing.stderr
+    assert not store.exists(), "a typing error leaves no record"
+    nothing = flows(
+        "backfill", tmp_path / "media", "--glob", "*.mp4", "--dry-run", *BUNDLED_SETS, "--store", store, home=home
+    )
+    assert nothing.returncode == 1
+    assert "matches --glob '*.mp4'" in nothing.stderr
+    checked = flows("doctor", "--store", nowhere, home=home)
+    assert f"{nowhere} does not exist yet" in checked.stdout
+    assert not nowhere.exists()
+
+
+def test_a_pattern_stands_for_the_files_that_match(home: Path, tmp_path: Path) -> None:
+    for name in ("b.mp4", "a.mp4", "c.txt", "[1].mp4"):
+        (tmp_path / name).write_text("no media")
+    arguments: tuple[str | Path, ...] = (*BUNDLED_SETS, "--store", tmp_path / "store", "--json")
+    shown = flows("analyze", tmp_path / "[ab].mp4", tmp_path / "[1].mp4", *arguments, home=home)
+    assert [Path(json.loads(line)["source"]).name for line in shown.stdout.splitlines()] == [
+        "a.mp4",
+        "b.mp4",
+        "[1].mp4",
+    ]
+    assert shown.returncode == 3
+
+
 def test_models_lists_the_bundled_ones_with_digests(home: Path) -> None:
     shown = flows("models", home=home)
     assert shown.returncode == 0

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tasks.core.errors import StoreConflict, StoreUnavailable
-from tasks.store import Store, open_store
+from tasks.store import Store, open_existing, open_store
 from tests.fault_proxy import FaultProxy, Faults
 
 
@@ -36,6 +36,20 @@ def test_what_is_written_is_read(store: Store) -> None:
     assert store.size("a/b.json") == 6
     assert store.uri("a/b.json") == f"{store.root}/a/b.json"
     assert store.check() == store.guarantee == "atomic"
+
+
+def test_a_store_exists_when_something_is_in_it_and_a_check_makes_none(store: Store) -> None:
+    assert not store.exists()
+    store.check()
+    assert not store.exists()
+    store.write("a/b", b"1")
+    assert store.exists()
+    assert open_existing(store.address).root == store.root
+
+
+def test_a_store_that_does_not_exist_is_not_opened_for_reading(store: Store) -> None:
+    with pytest.raises(StoreUnavailable, match="There is no store at"):
+        open_existing(store.address)
 
 
 def test_missing_objects_are_none(store: Store) -> None:

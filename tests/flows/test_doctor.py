@@ -1,0 +1,40 @@
+from pathlib import Path
+
+import pytest
+
+from flows import doctor
+
+
+@pytest.mark.parametrize("name", ["store", "some/where/store"])
+def test_a_store_that_does_not_exist_is_said_and_not_made(tmp_path: Path, name: str) -> None:
+    check = doctor.check_store(str(tmp_path / name))
+    assert check.state == "note"
+    assert "does not exist yet" in check.found
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / name).mkdir(parents=True)
+    assert doctor.check_store(str(tmp_path / name)).state == "ok"
+
+
+def test_a_store_that_cannot_be_made_is_a_fault() -> None:
+    check = doctor.check_store("/proc/nowhere/store")
+    assert check.state == "fault"
+    assert "--store" in check.advice
+
+
+def test_a_models_folder_that_does_not_exist_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REELFLOW_MODELS_DIR", str(tmp_path / "models"))
+    weights = next(check for check in doctor.check_all(str(tmp_path)) if check.name == "weights")
+    assert weights.state == "fault"
+    assert "REELFLOW_MODELS_DIR" in weights.advice
+    assert str(tmp_path / "models") in weights.advice
+
+
+def test_weights_that_are_missing_are_said_with_where_they_were_sought(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "HF_HOME", "REELFLOW_MODELS_DIR"):
+        monkeypatch.setenv(name, str(tmp_path))
+    weights = next(check for check in doctor.check_all(str(tmp_path)) if check.name == "weights")
+    assert weights.state == "note"
+    for said in ("transcript", "detections", "embeddings", str(tmp_path), "models fetch"):
+        assert said in weights.advice
