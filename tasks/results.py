@@ -13,7 +13,7 @@ from tasks.core.options import AnalyzeOptions
 from tasks.core.schema import SCHEMA_VERSION, MediaRef, ModelInfo, Quarantined, Result
 from tasks.store import Store
 
-PIPELINE_VERSION = 2
+PIPELINE_VERSION = 3
 """Raised when the same options give other results than before."""
 
 VIEWS = {

@@ -45,7 +45,7 @@ def segment_speech(media: MediaRef, audio: ArtifactRef, options: SegmentOptions,
     save_records(segments.segment_speech(samples, options), out / SEGMENTS)
 
 
-@stage("clips", version=1)
+@stage("clips", version=2)
 def cut_clips(media: MediaRef, info: MediaInfo, segments: ArtifactRef, options: ClipOptions, out: Path) -> None:
     """One small, frame-accurate clip for each stretch of speech."""
     planned = clips.plan_clips(load_segments(segments), info.duration_s, options)

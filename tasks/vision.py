@@ -31,7 +31,7 @@ SCENES = "scenes.json"
 DESCRIPTION = "description.json"
 
 
-@stage("frames", version=3, label="{media.name} from {batch.start:.0f} s")
+@stage("frames", version=4, label="{media.name} from {batch.start:.0f} s")
 def sample_frames(media: MediaRef, info: MediaInfo, batch: FrameBatchSpec, options: FrameOptions, out: Path) -> None:
     """One batch of frames with their exact times, and how much every frame of its stretch differs from the last."""
     from tasks.core import frames as sampling
@@ -73,7 +73,7 @@ def embed_frames(media: MediaRef, frames: ArtifactRef, model: ModelInfo, options
     save_embeddings(Embeddings(slots, batch.times, vectors), out / EMBEDDINGS)
 
 
-@stage("scenes", version=1, label="{media.name}")
+@stage("scenes", version=2, label="{media.name}")
 def detect_scenes(
     media: MediaRef, frames: list[ArtifactRef], embeddings: list[ArtifactRef], options: SceneOptions, out: Path
 ) -> None:

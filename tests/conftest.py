@@ -27,6 +27,15 @@ def shared_media() -> Path:
 
 
 @pytest.fixture(scope="session")
+def shared_cases(shared_media: Path) -> Path:
+    """Folder of inputs that went wrong once, beside the one with real media; skips without it."""
+    folder = shared_media.parent / "cases"
+    if not folder.is_dir():
+        pytest.skip("there is no folder named cases beside REELFLOW_TEST_MEDIA")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def models_dir() -> Path:
     """Folder of real weights (REELFLOW_MODELS_DIR); skips without it."""
     return _folder("REELFLOW_MODELS_DIR")

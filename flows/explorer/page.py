@@ -11,7 +11,7 @@ from flows.explorer.source import is_within_reach, source_of
 from flows.summary import label
 from tasks.core.publish import timeline
 from tasks.core.publish.palette import class_colors
-from tasks.core.publish.player import playable, source_name, source_text
+from tasks.core.publish.player import playable, shows_video, source_name, source_text
 from tasks.core.publish.tables import SCHEMAS, camera_of, recorded_at
 from tasks.core.schema import Chunk, Clip, Interval, Result
 from tasks.results import VIEWS, VIEWS_MARKER, result_path, table_path
@@ -85,7 +85,8 @@ def _player(result: Result) -> dict[str, Any]:
     """Stretches of media time with an address each: the source, which a browser may or may not play, and the clips."""
     source = source_of(result)
     here = f"/api/media/{result.media_id}"
-    whole = [{"start": 0.0, "end": result.media.duration_s, "src": f"{here}/source"}] if is_within_reach(source) else []
+    reachable = is_within_reach(source) and shows_video(result.media)
+    whole = [{"start": 0.0, "end": result.media.duration_s, "src": f"{here}/source"}] if reachable else []
     clips = [
         {"start": clip.start, "end": clip.end, "src": f"{here}/clips/{number}"}
         for number, clip in enumerate(result.clips)

@@ -8,6 +8,7 @@ Each clip is an input of its own that seeks to the key frame before it, up to 8 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from tasks.core import ffmpeg
 from tasks.core.audio import in_media_time, sample_count
 from tasks.core.errors import CorruptMedia
 from tasks.core.options import ClipOptions
-from tasks.core.schema import Interval, MediaInfo
+from tasks.core.picture import DECODER_OPTIONS, display_filters
+from tasks.core.schema import Interval, MediaInfo, VideoStream
 
 CLIPS_PER_RUN = 8
 FULL_HD = 1920 * 1080
@@ -29,6 +31,20 @@ PREROLL_S = 1.0
 """Audio decoders need up to 0.1 s before the first good sample."""
 UNINDEXED_PREROLL_S = (12.0, 120.0)
 """First try and second: longer than the distance of key frames in broadcast and camera streams."""
+MOST_OFF_S = 0.12
+"""A clip's picture may start so late and end so much before or after its sound: up to three frames at 25 per second."""
+HELD_FPS = (25, 60)
+"""Least and most pictures per second of a clip whose picture stands still for some time."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a clip's picture is read."""
+
+    preroll_s: float | None
+    """Seconds before the clip at which reading begins; None: at the start of the file."""
+    hold: bool = False
+    """Frames come evenly, and each is held until the next."""
 
 
 def plan_clips(segments: Sequence[Interval], duration_s: float, options: ClipOptions) -> list[Interval]:
@@ -61,8 +77,10 @@ def cut_clips(
 ) -> list[Path]:
     """One file per interval in `out_dir`: clip_0000.mp4, or .m4a where the media has no video.
 
-    A clip holds the frames with start <= time < end at their own times, upright, at most `height` pixels high with even
-    sides, and the chosen audio stream. Media without audio hold no speech: they give no clips.
+    A clip holds the frames with start <= time < end at their own times, as displayed, at most `height` pixels high with
+    even sides, and the chosen audio stream. Where the video stands still, has ended or has not begun yet, it holds the
+    frame that is displayed, or the first, and its pictures come evenly. Where nothing up to its end can be decoded, it
+    has sound only. Media without audio hold no speech: they give no clips.
     Raises CorruptMedia, LimitExceeded, ToolFailed.
     """
     if info.audio is None or not clips:
@@ -72,12 +90,33 @@ def cut_clips(
     outs = [out_dir / f"clip_{index:04d}{suffix}" for index in range(len(clips))]
     pixels = info.video.width * info.video.height if info.video else 1
     per_run = max(1, min(CLIPS_PER_RUN, CLIPS_PER_RUN * FULL_HD // pixels))
+    for out in outs:
+        out.unlink(missing_ok=True)
     wanted = list(zip(clips, outs, strict=True))
-    for attempt in (0, 1):
-        for at in range(0, len(wanted), per_run):
-            _cut(path, info, wanted[at : at + per_run], options, threads, attempt)
-        wanted = [(clip, out) for clip, out in wanted if _starts_late(out, info, clip)]
+    for way in _ways(info):
+        due = [(clip, out) for clip, out in wanted if way.hold or not _stands_still(info.video, clip)]
+        for at in range(0, len(due), per_run):
+            _cut(path, info, due[at : at + per_run], options, threads, way)
+        wanted = [(clip, out) for clip, out in wanted if not _is_whole(out, clip, with_picture=info.video is not None)]
+    if lost := [clip for clip, out in wanted if not out.exists()]:
+        raise CorruptMedia(f"{ffmpeg.media_name(path)}: nothing of its clip at {lost[0].start:.2f} s can be decoded")
     return outs
+
+
+def _ways(info: MediaInfo) -> list[Way]:
+    """Tried one after the other, each for the clips that are not whole yet."""
+    if not info.video:
+        return [Way(PREROLL_S)]
+    prerolls = (PREROLL_S,) if info.container in INDEXED else UNINDEXED_PREROLL_S
+    return [*(Way(preroll_s) for preroll_s in prerolls), Way(prerolls[-1], hold=True), Way(None, hold=True)]
+
+
+def _stands_still(video: VideoStream | None, clip: Interval) -> bool:
+    """Is it known beforehand that frames do not follow each other through all of the clip?"""
+    if video is None:
+        return False
+    begins, ends = video.start - MOST_OFF_S, video.start + video.duration_s + MOST_OFF_S
+    return not (begins <= clip.start and clip.end <= ends) or video.fps < 1 / MOST_OFF_S
 
 
 def _cut(
@@ -86,20 +125,17 @@ def _cut(
     batch: list[tuple[Interval, Path]],
     options: ClipOptions,
     threads: int | None,
-    attempt: int,
+    way: Way,
 ) -> None:
     """One ffmpeg run. Where the media is at fault its clips are cut one by one, and in the end with sound only."""
-    preroll_s = PREROLL_S if info.container in INDEXED or not info.video else UNINDEXED_PREROLL_S[attempt]
     each = max(1, ffmpeg.thread_count(threads) // len(batch))
     pixels = info.video.width * info.video.height if info.video else 1
-    hold = attempt > 0 and info.video is not None and info.video.variable_fps
+    reads_s = sum(clip.end - (_seek_s(info, clip, way) or 0.0) for clip, _ in batch)
     try:
         ffmpeg.run(
-            *(_output(path, info, clip, out, options, preroll_s, each, hold) for clip, out in batch),
+            *(_output(path, info, clip, out, options, each, way) for clip, out in batch),
             media=path,
-            timeout_s=ffmpeg.timeout_for(
-                sum(clip.duration_s + preroll_s for clip, _ in batch), REALTIME_FACTOR * max(1.0, pixels / FULL_HD)
-            ),
+            timeout_s=ffmpeg.timeout_for(reads_s, REALTIME_FACTOR * max(1.0, pixels / FULL_HD)),
             global_options=["-copyts"],
         )
     except CorruptMedia:
@@ -107,49 +143,63 @@ def _cut(
             out.unlink(missing_ok=True)
         if len(batch) > 1:
             for one in batch:
-                _cut(path, info, [one], options, threads, attempt)
-        elif attempt > 0 and info.video:
-            _cut(path, info.model_copy(update={"video": None}), batch, options, threads, attempt)
+                _cut(path, info, [one], options, threads, way)
         elif not info.video:
             raise
+        elif way.preroll_s is None:
+            _cut(path, info.model_copy(update={"video": None}), batch, options, threads, Way(PREROLL_S))
+
+
+def _seek_s(info: MediaInfo, clip: Interval, way: Way) -> float | None:
+    """Media time from which a clip's picture is read; None: from the start, to which a seek may fail or go astray."""
+    if way.preroll_s is None:
+        return None
+    at_s = clip.start
+    if info.video and way.hold:
+        at_s = min(at_s, info.video.start + info.video.duration_s)
+    return at_s - way.preroll_s if at_s > way.preroll_s else None
 
 
 def _output(
-    path: Path,
-    info: MediaInfo,
-    clip: Interval,
-    out: Path,
-    options: ClipOptions,
-    preroll_s: float,
-    threads: int,
-    hold: bool,
+    path: Path, info: MediaInfo, clip: Interval, out: Path, options: ClipOptions, threads: int, way: Way
 ) -> Any:
-    """An ffmpeg-python output for one clip: timestamps stay the container's own up to the filters that shift them."""
-    zero_s = info.start_offset_s + clip.start
-    end_s = info.start_offset_s + clip.end
-    seek: dict[str, Any] = {}
-    if clip.start > preroll_s:  # a seek to the very start fails or goes astray in some containers
-        seek = {"ss": f"{zero_s - preroll_s:.6f}", "seek_timestamp": 1, "noaccurate_seek": None}
-    source = ffmpeg.open_media(path, info.container, threads=threads, **seek)
+    """An ffmpeg-python output for one clip: timestamps stay the container's own up to the filters that shift them.
+
+    Where the picture stands still it is read apart from the sound, which may lie far from the last frame in the file.
+    """
+    video = info.video
+
+    def source(seek_s: float | None, **more: Any) -> Any:
+        if seek_s is not None:
+            more |= {"ss": f"{info.start_offset_s + seek_s:.6f}", "seek_timestamp": 1, "noaccurate_seek": None}
+        return ffmpeg.open_media(path, info.container, threads=threads, **DECODER_OPTIONS, **more)
+
+    zero_s, end_s = info.start_offset_s + clip.start, info.start_offset_s + clip.end
+    seek_s = _seek_s(info, clip, way)
+    pictured = source(seek_s, **({"an": None} if way.hold else {}))
+    heard = source(clip.start - PREROLL_S if clip.start > PREROLL_S else None, vn=None) if way.hold else pictured
     assert info.audio is not None  # noqa: S101
     samples = sample_count(clip.duration_s)
-    sound = source[str(info.audio.index)].filter("atrim", start=f"{zero_s - 0.2:.6f}", end=f"{end_s + 0.2:.6f}")
+    sound = heard[str(info.audio.index)].filter("atrim", start=f"{zero_s - 0.2:.6f}", end=f"{end_s + 0.2:.6f}")
     sound = in_media_time(sound, zero_s).filter("apad", whole_len=samples).filter("atrim", end_sample=samples)
     coding: dict[str, Any] = {"acodec": "aac", "ar": 16_000, "ac": 1, "audio_bitrate": "48k", "threads": threads}
-    if not info.video:
+    if not video:
         return ffmpeg.write_to(out, sound, format="ipod", movflags="+faststart", **coding)
-    picture = source[str(info.video.index)].filter(
-        "trim", end=f"{end_s:.6f}", **({} if hold else {"start": f"{zero_s:.6f}"})
-    )
+    delay_s = video.decoding_delay / video.fps
+    last_s = end_s + float(delay_s) + max(0.0, video.start)  # no frame after it is displayed, or is the first
+    picture = pictured[str(video.index)].filter("trim", end=f"{last_s:.6f}")
     # a finer clock first: some containers count in whole frames, and a clip may begin between two
-    picture = picture.filter("settb", "1/90000").filter("setpts", f"round(PTS-({zero_s:.9f})/TB)")
-    if hold:
-        picture = picture.filter("fps", fps=25, start_time=0)
-    height = f"max(2,trunc(min({options.height},ih)/2)*2)"
-    picture = picture.filter("scale", w="-2", h=height).filter("format", "yuv420p")
+    picture = picture.filter("settb", "1/90000").filter("setpts", f"round(PTS-({zero_s + float(delay_s):.9f})/TB)")
+    if way.hold:
+        from_s = (seek_s or 0.0) - clip.start
+        first = {"start_time": f"{from_s:.6f}"} if seek_s is None or clip.start <= video.start else {}
+        rate = min(max(float(video.fps), HELD_FPS[0]), HELD_FPS[1])
+        picture = picture.filter("fps", fps=rate, round="up", **first)
+        picture = picture.filter("tpad", stop=-1, stop_mode="clone")
+    picture = picture.filter("trim", start=0, end=f"{clip.duration_s:.6f}")
     return ffmpeg.write_to(
         out,
-        picture,
+        display_filters(picture, video, options.height),
         sound,
         format="mp4",
         vcodec="libx264",
@@ -162,24 +212,16 @@ def _output(
     )
 
 
-def _starts_late(out: Path, info: MediaInfo, clip: Interval) -> bool:
-    """Whether a clip lacks frames at its start although the media's video covers it."""
-    video = info.video
-    if video is None or clip.start >= video.start + video.duration_s or clip.end <= video.start:
-        return False
-    allowed_s = max(0.0, video.start - clip.start) + max(1.5 / float(video.fps), 0.5 if video.variable_fps else 0.0)
-    if not out.exists():
-        return True
-    first_s = _first_frame_s(out)
-    return first_s is None or first_s > allowed_s
-
-
-def _first_frame_s(out: Path) -> float | None:
-    """Time of the first frame in a file of our own making."""
+def _is_whole(out: Path, clip: Interval, *, with_picture: bool) -> bool:
+    """Is this file of our own making there, with pictures from its start to its end?"""
     import av
 
+    if not out.exists() or not with_picture:
+        return out.exists()
+    begins, ends = clip.duration_s, 0.0
     with av.open(str(out)) as container:
         for packet in container.demux(container.streams.video) if container.streams.video else ():
-            if packet.pts is not None and packet.time_base:
-                return float(packet.pts * packet.time_base)
-    return None
+            if packet.pts is not None:
+                begins = min(begins, float(packet.pts * packet.time_base))
+                ends = max(ends, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+    return begins <= MOST_OFF_S and abs(ends - clip.duration_s) <= MOST_OFF_S

@@ -14,6 +14,7 @@ import os
 import re
 import resource
 import statistics
+import struct
 import sys
 from collections.abc import Iterator
 from fractions import Fraction
@@ -32,6 +33,12 @@ LAST_PACKETS = 3
 """A cut packet so near to the end means a file that was cut: parsers hold back one or two."""
 VARIABLE_SHARE = 0.01
 """Share of frame distances off the median by more than a tenth that makes a frame rate variable."""
+UNSTAMPED = frozenset({"avi", "asf"})
+"""Containers without presentation times: libavformat guesses them where frames are reordered."""
+PACKED = frozenset({"mpeg4"})
+"""Codecs of which several frames may lie in one packet: the guessed times then go back, and are still wrong."""
+ORDER_FRAMES = 16
+"""Frames that leave the decoder in the order of their times before these are believed; no codec reorders further."""
 TOO_LARGE = re.compile(r"Picture size (\d+)x(\d+) (?:is invalid|exceeds)")
 
 
@@ -80,6 +87,9 @@ def describe(path: str, max_pixels: int, max_streams: int, formats: str, logs: L
     with container:
         _check_claims(container, max_pixels, max_streams, logs)
         facts = [_stream(stream, max_pixels) for stream in container.streams]
+        if container.format.name in UNSTAMPED:
+            for fact in facts:
+                fact["reordered"], fact["order_open"] = fact["order_open"], False
         start_s = None if container.start_time is None else container.start_time / 1_000_000
         end_s = None if container.duration is None else (start_s or 0.0) + container.duration / 1_000_000
         if logs.has("Estimating duration from bitrate"):
@@ -131,6 +141,8 @@ def _stream(stream: Any, max_pixels: int) -> dict[str, Any]:
         "decoded": False,
         "times": [],
         "end": None,
+        "reordered": False,
+        "order_open": False,
     }
     if context and stream.type == "video":
         context.options = {"max_pixels": str(max_pixels), "threads": "1"}
@@ -138,8 +150,13 @@ def _stream(stream: Any, max_pixels: int) -> dict[str, Any]:
             "width": context.width,
             "height": context.height,
             "pixel_format": context.pix_fmt or "",
-            "rotation": 0,
+            "pixel_aspect": str(stream.sample_aspect_ratio or 1),
+            "matrix": None,
+            "transfer": context.color_trc,
+            "primaries": context.color_primaries,
         }
+        facts["delay"] = context.reorder_depth
+        facts["order_open"] = context.reorder_depth > 0
         facts["rate"] = str(stream.average_rate or stream.guessed_rate or 0)
     elif context and stream.type == "audio":
         facts |= {"sample_rate": context.sample_rate, "channels": context.channels}
@@ -158,19 +175,22 @@ def _measure(container: Any, facts: list[dict[str, Any]]) -> bool:
             continue
         stream = facts[packet.stream_index]
         since_cut[packet.stream_index] = 0 if packet.is_corrupt else since_cut[packet.stream_index] + 1
-        time = packet.dts if packet.pts is None else packet.pts
+        time = packet.dts if packet.pts is None or stream["reordered"] else packet.pts
         if time is not None and not packet.is_discard and not packet.is_corrupt:
             end = time + (packet.duration or 0)
             if stream["end"] is None or end > stream["end"]:
                 stream["end"] = end
             if stream["kind"] == "video" or not stream["times"]:
                 stream["times"].append(time)
-        if stream["decodable"] and not stream["decoded"] and tries[packet.stream_index] < PACKETS_TRIED:
+        if stream["order_open"] and stream["codec"] not in PACKED and len(stream["times"]) > 1:
+            stream["order_open"] = stream["times"][-1] > stream["times"][-2]
+        untried = stream["decodable"] and tries[packet.stream_index] < PACKETS_TRIED
+        if untried and (not stream["decoded"] or stream["order_open"]):
             tries[packet.stream_index] += 1
-            _first_frame(packet, stream)
+            _first_frames(packet, stream)
     for stream, found in zip(container.streams, facts, strict=False):
         if found["decodable"] and not found["decoded"] and found["kind"] in ("video", "audio"):
-            _first_frame(None, found, stream.codec_context)
+            _first_frames(None, found, stream.codec_context)
         tick = stream.time_base
         found["times"] = [_seconds(time, tick) for time in found["times"]]
         found["end"] = _seconds(found["end"], tick)
@@ -189,7 +209,7 @@ def _packets(container: Any) -> Iterator[Any]:
         return
 
 
-def _first_frame(packet: Any, stream: dict[str, Any], context: Any = None) -> None:
+def _first_frames(packet: Any, stream: dict[str, Any], context: Any = None) -> None:
     if stream["kind"] not in ("video", "audio"):
         return
     try:
@@ -197,18 +217,39 @@ def _first_frame(packet: Any, stream: dict[str, Any], context: Any = None) -> No
     except (av.error.FFmpegError, ValueError):
         return
     for frame in frames:
-        stream["decoded"] = True
-        if stream["kind"] == "video":
-            stream |= {"width": frame.width, "height": frame.height, "rotation": -round(frame.rotation / 90) * 90 % 360}
+        if stream["kind"] == "audio":
+            stream |= {"decoded": True, "sample_rate": frame.sample_rate, "channels": frame.layout.nb_channels}
             return
-        stream |= {"sample_rate": frame.sample_rate, "channels": frame.layout.nb_channels}
+        if not stream["decoded"]:
+            matrix = frame.side_data.get("DISPLAYMATRIX")
+            stream |= {
+                "decoded": True,
+                "width": frame.width,
+                "height": frame.height,
+                "matrix": struct.unpack("9i", bytes(matrix)) if matrix else None,
+                "transfer": frame.color_trc,
+                "primaries": frame.color_primaries,
+            }
+        if stream["order_open"]:
+            _check_order(frame, stream)
+
+
+def _check_order(frame: Any, stream: dict[str, Any]) -> None:
+    """Frames leave a decoder in the order of display: times that go back by less than a second are not those of it."""
+    left = stream.setdefault("left", [])
+    if frame.pts is None or not frame.time_base:
         return
+    if left and 0 < (left[-1] - frame.pts) * frame.time_base < 1:
+        stream["reordered"] = True
+    left.append(frame.pts)
+    stream["order_open"] = not stream["reordered"] and len(left) < ORDER_FRAMES
 
 
 def _timing(times: list[float]) -> dict[str, Any]:
     """First time, average rate and whether the rate varies, from presentation times in decoding order."""
     if len(times) < 2:
-        return {"first": times[0] if times else None, "mean_rate": None, "usual_rate": None, "variable": False}
+        first = times[0] if times else None
+        return {"packets": len(times), "first": first, "mean_rate": None, "usual_rate": None, "variable": False}
     times = sorted(times)
     steps = [after - before for before, after in pairwise(times)]
     median, span = statistics.median(steps), times[-1] - times[0]
@@ -216,6 +257,7 @@ def _timing(times: list[float]) -> dict[str, Any]:
     uneven = sum(abs(step - median) > max(0.1 * median, 0.002) for step in steps)
     paused = abs(span - median * len(steps)) > max(0.5, VARIABLE_SHARE * span)
     return {
+        "packets": len(times),
         "first": times[0],
         "mean_rate": len(steps) / span if span else None,
         "usual_rate": 1 / median if median else None,

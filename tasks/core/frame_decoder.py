@@ -7,6 +7,7 @@ last wanted frame too, and frames that nothing refers to are skipped. The pictur
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
@@ -42,7 +43,10 @@ SEEK_BACK_S = (0, 2, 8, 32)
 
 
 class FrameDecoder:
-    """One pass over one video stream. `open_container` opens the file anew; `convert` turns a frame into an image."""
+    """One pass over one video stream. `open_container` opens the file anew; `convert` turns a frame into an image.
+
+    The times of a `reordered` stream are those of decoding.
+    """
 
     def __init__(
         self,
@@ -50,6 +54,7 @@ class FrameDecoder:
         stream_index: int,
         convert: Convert,
         *,
+        reordered: bool = False,
         threads: int,
         max_pixels: int,
         deadline: float,
@@ -58,6 +63,7 @@ class FrameDecoder:
         self._open = open_container
         self._stream_index = stream_index
         self._convert = convert
+        self._reordered = reordered
         self._threads = threads
         self._max_pixels = max_pixels
         self._deadline = deadline
@@ -79,7 +85,12 @@ class FrameDecoder:
         every frame decoded and shown to it in the same pass.
         Raises LimitExceeded when the deadline passes.
         """
-        selections = (partial(Watched, watch=watch),) if watch else (Selective, Everything)
+        everything = partial(Everything, reordered=self._reordered)
+        selections: Sequence[Callable[..., Selection]] = (Selective, everything)
+        if watch:
+            selections = (partial(Watched, watch=watch, reordered=self._reordered),)
+        elif self._reordered:
+            selections = (everything,)
         for selection in selections:
             found = self._attempt(selection, limits, after)
             if found is not None:
@@ -88,35 +99,49 @@ class FrameDecoder:
 
     def key_frames(self, low: int | None, high: int | None) -> dict[int, np.ndarray]:
         """Image by pts of the key frames with low <= pts < high; None is unbounded."""
+        if self._reordered:
+            return self._key_frames_among_all(low, high)
         found: dict[int, np.ndarray] = {}
 
-        def keep(frames: list[VideoFrame]) -> None:
+        def keep(codec: Any, frames: list[VideoFrame]) -> None:
             for frame in frames:
                 pts = frame_pts(frame)
                 if pts is not None and (low is None or pts >= low) and (high is None or pts < high):
-                    found.setdefault(pts, self._convert(frame))
+                    found.setdefault(pts, self._convert(frame, codec.sample_aspect_ratio))
 
         for container, stream in self._starts(low):
             codec = stream.codec_context
             codec.skip_frame = "NONKEY"
             first = True
             for packet in self._packets(container, stream):
-                stamp = _stamp(packet)
+                stamp = packet.pts if packet.pts is not None else packet.dts
                 if not packet.is_keyframe or stamp is None:
                     continue
                 if first and low is not None and stamp > low and container is not self._last:
                     break
                 first = False
                 if high is not None and stamp >= high:
-                    keep(drain_decoder(codec))
+                    keep(codec, drain_decoder(codec))
                     return found
                 if low is None or stamp >= low:
-                    keep(decode_packet(codec, packet))
+                    keep(codec, decode_packet(codec, packet))
             else:
                 if first and container is not self._last:
                     continue
-                keep(drain_decoder(codec))
+                keep(codec, drain_decoder(codec))
                 return found
+        return found
+
+    def _key_frames_among_all(self, low: int | None, high: int | None) -> dict[int, np.ndarray]:
+        """How long before its display a key frame is decoded shows only when all frames are decoded."""
+        found: dict[int, np.ndarray] = {}
+
+        def see(pts: int | None, frame: VideoFrame, pixel_aspect: Fraction | None) -> None:
+            if pts is not None and frame.key_frame:
+                found[pts] = self._convert(frame, pixel_aspect)
+
+        watch = Watch(low=-sys.maxsize if low is None else low, high=high, start=found.clear, see=see)
+        self._attempt(partial(Watched, watch=watch, reordered=True), [watch.low], low)
         return found
 
     def _attempt(
@@ -183,7 +208,3 @@ class FrameDecoder:
                 return
             if packet.size:
                 yield packet
-
-
-def _stamp(packet: av.Packet[Any]) -> int | None:
-    return packet.pts if packet.pts is not None else packet.dts

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import heapq
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import av
 import numpy as np
 from av.video.frame import VideoFrame
 
-Convert = Callable[[VideoFrame], np.ndarray]
+Convert = Callable[[VideoFrame, Fraction | None], np.ndarray]
+"""Image of a frame, of whose pixels the codec says that they have this shape."""
 Shown = tuple[int, np.ndarray]
 """Ordinal of the first limit at which a frame is displayed, and its image."""
 
 MAX_PENDING_BYTES = 64 * 2**20
 """Packets held back while it is not known whether they are needed; beyond this they are decoded."""
+
+MOST_REORDERED = 16
+"""Frames that a codec may give back after one that is displayed later."""
 
 SKIP_UNREFERENCED = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4", "vp8", "vp9"})
 """Codecs whose decoder takes skip_frame from packet to packet; libdav1d keeps the first."""
@@ -44,6 +50,8 @@ class Selection:
         """Reading began at the start of the file: there is nothing earlier."""
         self._next = 0
         """Ordinal of the limit that is being resolved."""
+        self._aspects: dict[tuple[int, int], Fraction | None] = {}
+        """Shape of a pixel by size of frame: the codec's own changes with the first frame of a new size."""
 
     @property
     def complete(self) -> bool:
@@ -65,6 +73,14 @@ class Selection:
         if self._after is None:
             self._limits = [max(limit, first) for limit in self._limits]
 
+    def _note_aspect(self, frame: VideoFrame) -> None:
+        size = frame.width, frame.height
+        if size not in self._aspects:
+            self._aspects[size] = self._codec.sample_aspect_ratio
+
+    def _image(self, frame: VideoFrame) -> np.ndarray:
+        return self._convert(frame, self._aspects[frame.width, frame.height])
+
 
 class Selective(Selection):
     """Chooses by the packets' timestamps, before decoding."""
@@ -79,6 +95,10 @@ class Selective(Selection):
         """Ordinal of the limit by pts: chosen, and not decoded yet."""
         self._held: dict[int, VideoFrame] = {}
         """Decoded, and perhaps wanted by a later limit."""
+        self._opening: set[int] = set()
+        """Timestamps of packets that decoding began with, here or after a gap, and whose frame is not out yet."""
+        self._earliest: int | None = None
+        """Timestamp of the media's first key frame, where limits before it were moved to it."""
         self._started = self._fed = self._gap = False
         self._skips = codec.name in SKIP_UNREFERENCED
 
@@ -88,8 +108,13 @@ class Selective(Selection):
         if not self._started:
             if not packet.is_keyframe:
                 return
+            if self._whole and self._after is None and self._limits[0] < packet.pts:
+                self._earliest = packet.pts
             self._check_start(packet.pts)
+            self._opening.add(packet.pts)
             self._started = True
+        if self._earliest is not None and packet.pts < self._earliest and not packet.is_discard:
+            raise Unreliable  # only decoding tells whether a leading picture of the first key frame is shown
         while not self.done and packet.dts is not None and packet.dts > self._limits[self._next]:
             self._resolve()
         if self.done:
@@ -126,7 +151,7 @@ class Selective(Selection):
         if (self._after is not None and chosen <= self._after) or chosen in self.found or chosen in self._wanted:
             return
         if chosen in self._held:
-            self.found[chosen] = (ordinal, self._convert(self._held.pop(chosen)))
+            self.found[chosen] = (ordinal, self._image(self._held.pop(chosen)))
             return
         self._wanted[chosen] = ordinal
         count = next((i for i, packet in enumerate(self._pending, 1) if packet.pts == chosen), 0)
@@ -139,6 +164,8 @@ class Selective(Selection):
                 self._receive(drain_decoder(self._codec))
                 self._codec.flush_buffers()
                 self._held.clear()
+            if self._pending and self._pending[0].pts is not None:
+                self._opening.add(self._pending[0].pts)
         for _ in range(count):
             packet = self._pending.popleft()
             self._pending_bytes -= packet.size
@@ -150,10 +177,12 @@ class Selective(Selection):
     def _receive(self, frames: list[VideoFrame]) -> None:
         for frame in frames:
             pts = frame.pts
-            if pts is None:
+            if pts is None or (pts in self._opening and not frame.key_frame):
                 raise Unreliable
+            self._opening.discard(pts)
+            self._note_aspect(frame)
             if pts in self._wanted:
-                self.found[pts] = (self._wanted.pop(pts), self._convert(frame))
+                self.found[pts] = (self._wanted.pop(pts), self._image(frame))
             else:
                 self._held[pts] = frame
         if self.done:
@@ -166,37 +195,63 @@ class Selective(Selection):
 
 
 class Everything(Selection):
-    """Decodes every packet and chooses among the frames that come out: right for any stream that decodes at all."""
+    """Decodes every packet and chooses among the frames that come out: right for any stream that decodes at all.
 
-    def __init__(self, codec: Any, limits: list[int], after: int | None, convert: Convert, *, whole: bool) -> None:
+    `reordered` streams have times of decoding only.
+    """
+
+    def __init__(
+        self,
+        codec: Any,
+        limits: list[int],
+        after: int | None,
+        convert: Convert,
+        *,
+        whole: bool,
+        reordered: bool = False,
+    ) -> None:
         super().__init__(codec, limits, after, convert, whole=whole)
         self._codec.skip_frame = "DEFAULT"
         self._shown: tuple[int, VideoFrame] | None = None
+        self._order = DisplayOrder() if reordered else None
+        self._entered = whole
+        """A key frame has come out, or reading began at the start: from here on frames are as a full decode's."""
         self._started = False
 
     def take(self, packet: av.Packet[Any]) -> None:
+        if self._order:
+            packet.pts = packet.dts
         self._receive(decode_packet(self._codec, packet))
 
     def finish(self) -> None:
-        if not self.done:
-            self._receive(drain_decoder(self._codec))
+        if not self.complete:
+            self._receive(drain_decoder(self._codec), last=True)
         if not self._started and not self._whole:
             raise StartEarlier
         while not self.done:
             self._resolve()
 
-    def _receive(self, frames: list[VideoFrame]) -> None:
+    def _receive(self, frames: list[VideoFrame], *, last: bool = False) -> None:
         for frame in frames:
-            pts = frame_pts(frame)
+            self._note_aspect(frame)
+        timed = self._order.sort(frames, last=last) if self._order else ((frame_pts(f), f) for f in frames)
+        for pts, frame in timed:
             if pts is None:
                 continue
+            if not self._entered:
+                self._entered = frame.key_frame
+                if self._order or not frame.key_frame:
+                    continue  # how many of its leading pictures are lost, and so a key frame's own time, is unknown
             if not self._started:
                 self._check_start(pts)
                 self._started = True
-            while not self.done and pts > self._limits[self._next]:
-                self._resolve()
-            if self._shown is None or pts >= self._shown[0]:
-                self._shown = (pts, frame)
+            self._show(pts, frame)
+
+    def _show(self, pts: int, frame: VideoFrame) -> None:
+        while not self.done and pts > self._limits[self._next]:
+            self._resolve()
+        if self._shown is None or pts >= self._shown[0]:
+            self._shown = (pts, frame)
 
     def _resolve(self) -> None:
         self._next += 1
@@ -205,7 +260,7 @@ class Everything(Selection):
             return
         pts, frame = self._shown
         if pts not in self.found and (self._after is None or pts > self._after):
-            self.found[pts] = (self._next - 1, self._convert(frame))
+            self.found[pts] = (self._next - 1, self._image(frame))
 
 
 @dataclass(frozen=True)
@@ -217,17 +272,25 @@ class Watch:
     """None: to the end."""
     start: Callable[[], None]
     """Called when a pass begins, which may be the second."""
-    see: Callable[[int | None, VideoFrame], None]
-    """Takes a frame with its pts, or the one before the first without."""
+    see: Callable[[int | None, VideoFrame, Fraction | None], None]
+    """Takes a frame with its pts, or the one before the first without, and the shape of its pixels as in Convert."""
 
 
 class Watched(Everything):
     """Shows every frame to a watch as well."""
 
     def __init__(
-        self, codec: Any, limits: list[int], after: int | None, convert: Convert, *, whole: bool, watch: Watch
+        self,
+        codec: Any,
+        limits: list[int],
+        after: int | None,
+        convert: Convert,
+        *,
+        whole: bool,
+        watch: Watch,
+        reordered: bool = False,
     ) -> None:
-        super().__init__(codec, limits, after, convert, whole=whole)
+        super().__init__(codec, limits, after, convert, whole=whole, reordered=reordered)
         self._watch = watch
         self._before: VideoFrame | None = None
         self._latest: int | None = None
@@ -238,32 +301,47 @@ class Watched(Everything):
     def complete(self) -> bool:
         return self.done and self._passed
 
-    def finish(self) -> None:
-        if not self._passed:
-            self._receive(drain_decoder(self._codec))
-        super().finish()
-
     def _check_start(self, first: int) -> None:
         super()._check_start(first)
         if first >= self._watch.low and not self._whole:
             raise StartEarlier
 
-    def _receive(self, frames: list[VideoFrame]) -> None:
-        super()._receive(frames)
+    def _show(self, pts: int, frame: VideoFrame) -> None:
+        super()._show(pts, frame)
+        if self._passed or (self._latest is not None and pts <= self._latest):
+            return
+        if self._watch.high is not None and pts >= self._watch.high:
+            self._passed = True
+        elif pts < self._watch.low:
+            self._before = frame
+        else:
+            if self._before is not None:
+                self._watch.see(None, self._before, self._aspects[self._before.width, self._before.height])
+                self._before = None
+            self._watch.see(pts, frame, self._aspects[frame.width, frame.height])
+            self._latest = pts
+
+
+class DisplayOrder:
+    """Times for frames that carry the decoding times of their packets: in order, each to the next frame that comes out.
+
+    Frames leave a decoder in the order of display, and the decoding times of all of them are evenly what the times of
+    display are. A frame is held until none can come that has an earlier time.
+    """
+
+    def __init__(self) -> None:
+        self._frames: deque[VideoFrame] = deque()
+        self._times: list[int] = []
+
+    def sort(self, frames: list[VideoFrame], *, last: bool) -> Iterator[tuple[int, VideoFrame]]:
+        """The frames that can be told, each with its time of display; with `last` all that are left."""
         for frame in frames:
             pts = frame_pts(frame)
-            if pts is None or self._passed or (self._latest is not None and pts <= self._latest):
-                continue
-            if self._watch.high is not None and pts >= self._watch.high:
-                self._passed = True
-            elif pts < self._watch.low:
-                self._before = frame
-            else:
-                if self._before is not None:
-                    self._watch.see(None, self._before)
-                    self._before = None
-                self._watch.see(pts, frame)
-                self._latest = pts
+            if pts is not None:
+                self._frames.append(frame)
+                heapq.heappush(self._times, pts)
+        while len(self._frames) > (0 if last else MOST_REORDERED):
+            yield heapq.heappop(self._times), self._frames.popleft()
 
 
 def decode_packet(codec: Any, packet: av.Packet[Any]) -> list[VideoFrame]:

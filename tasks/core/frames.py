@@ -12,8 +12,8 @@ from pathlib import Path
 import av
 import numpy as np
 from av.video.frame import VideoFrame
-from av.video.reformatter import Interpolation
 
+from tasks.core import picture
 from tasks.core.container import open_media
 from tasks.core.errors import CorruptMedia, OptionError
 from tasks.core.frame_batch import Frames
@@ -52,9 +52,10 @@ def sample_frames(path: Path, info: MediaInfo, batch: FrameBatchSpec, options: F
     decoder = FrameDecoder(
         lambda: open_media(path),
         video.index,
-        lambda frame: _image(frame, video, options),
+        picture.Display(video, stored_size(video, options)).image,
         threads=threads,
-        max_pixels=max(MIN_PIXELS_ALLOWED, 4 * video.width * video.height),
+        reordered=video.decoding_delay > 0,
+        max_pixels=max(MIN_PIXELS_ALLOWED, 4 * math.prod(video.stored_size)),
         deadline=time.monotonic() + seconds,
         name=path.name,
     )
@@ -154,14 +155,12 @@ def _shown(stamps: list[int], limits: list[int], after: int | None, first: int) 
 def _watch(meter: ShotMeter, clock: _Clock, video: VideoStream, batch: FrameBatchSpec) -> Watch:
     """Shows the meter every frame whose time lies in the batch, small."""
     scale = min(1.0, WIDTH / max(video.width, 1))
-    size = (max(1, round(video.width * scale)), max(1, round(video.height * scale)))
-    if video.rotation in (90, 270):
-        size = size[::-1]
+    small = picture.Display(
+        video, (max(1, round(video.width * scale)), max(1, round(video.height * scale))), "FAST_BILINEAR"
+    )
 
-    def see(pts: int | None, frame: VideoFrame) -> None:
-        small = frame.reformat(*size, "bgr24", interpolation=Interpolation.FAST_BILINEAR, threads=1)
-        image: np.ndarray = small.to_ndarray()
-        meter.see(None if pts is None else clock.shown_at(pts), image)
+    def see(pts: int | None, frame: VideoFrame, pixel_aspect: Fraction | None) -> None:
+        meter.see(None if pts is None else clock.shown_at(pts), small.image(frame, pixel_aspect))
 
     last = batch.end >= video.start + video.duration_s
     return Watch(
@@ -185,16 +184,3 @@ def _key_frames(decoder: FrameDecoder, clock: _Clock, video: VideoStream, batch:
             first.setdefault(math.floor(max(Fraction(0), clock.media_time(pts)) * batch.embed_fps), pts)
         slots = {pts: slot for slot, pts in first.items()}
     return images, indexes, slots
-
-
-def _image(frame: VideoFrame, video: VideoStream, options: FrameOptions) -> np.ndarray:
-    """BGR uint8 (height, width, 3) as displayed, straight from the decoder's format."""
-    width, height = stored_size(video, options)
-    if video.rotation in (90, 270):
-        width, height = height, width
-    scaled = (width, height) != (frame.width, frame.height)
-    interpolation = Interpolation.AREA if scaled else None
-    image: np.ndarray = frame.reformat(width, height, "bgr24", interpolation=interpolation, threads=1).to_ndarray()
-    if video.rotation:
-        image = np.ascontiguousarray(np.rot90(image, k=-video.rotation // 90))
-    return image

@@ -15,6 +15,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from tasks.core import picture
 from tasks.core.errors import (
     CorruptMedia,
     EmptySource,
@@ -32,7 +33,7 @@ from tasks.core.errors import (
 from tasks.core.ffmpeg import DEMUXERS, media_name
 from tasks.core.options import AudioOptions, LimitOptions
 from tasks.core.sandbox import Bounds, run_confined
-from tasks.core.schema import AudioStream, MediaInfo, VideoStream
+from tasks.core.schema import AudioStream, MediaInfo, Transfer, VideoStream
 
 SLOWEST_BYTES_PER_S = 10 * 2**20
 """A disk that reads slower than this is given up."""
@@ -44,6 +45,10 @@ SUBTITLES = frozenset(
     | {"realtext", "scc", "stl", "vplayer", "pjs", "aqtitle", "tedcaptions", "ttml", "sup"}
 )
 IMAGES = frozenset({"gif", "image2", "image2pipe", "apng", "ico", "webp_anim", "jpegxl_anim"})
+TRANSFERS: dict[int, Transfer] = {16: "pq", 18: "hlg"}
+"""By transfer characteristics of ISO/IEC 23091-2; all else is SDR."""
+BT2020, UNSPECIFIED = 9, 2
+"""Primaries of ISO/IEC 23091-2."""
 
 _MAGIC = (
     (re.compile(rb"\x89PNG|\xff\xd8\xff|GIF8|RIFF....WEBP|BM....\0\0\0\0|II\*\0|MM\0\*|8BPS", re.DOTALL), "an image"),
@@ -177,7 +182,7 @@ def _describe(facts: dict[str, Any], name: str, size: int, audio: AudioOptions) 
             raise UnsupportedCodec(
                 f"{name}: there is no decoder for its {kind} ({codecs}); convert it to H.264 or AAC first"
             )
-    video = _default([s for s in videos if s["decoded"]])
+    video = _choose_video([s for s in videos if s["decoded"]])
     heard = [s for s in audios if s["decoded"]]
     if not video and not heard:
         if facts["doubtful"]:
@@ -198,7 +203,7 @@ def _describe(facts: dict[str, Any], name: str, size: int, audio: AudioOptions) 
         bytes=size,
         duration_s=duration_s,
         start_offset_s=offset_s,
-        video=_video_stream(video, offset_s, exact) if video else None,
+        video=_video_stream(video, videos.index(video), offset_s, exact) if video else None,
         audio=tracks[heard.index(chosen)] if chosen else None,
         audio_streams=tracks,
         damaged=damaged,
@@ -213,6 +218,17 @@ def _ends_early(facts: dict[str, Any]) -> bool:
 
 def _default(streams: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     return next((s for s in streams if s["default"]), streams[0] if streams else None)
+
+
+def _choose_video(streams: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """The container's own choice among those that move and last: a cover or preview may be a stream like any other."""
+    moving = [s for s in streams if s["packets"] > 1] or streams
+    longest = max((_length(s) for s in moving), default=0.0)
+    return _default([s for s in moving if _length(s) >= longest / 2])
+
+
+def _length(stream: dict[str, Any]) -> float:
+    return float(stream["end"] or 0.0) - float(stream["first"] or 0.0)
 
 
 def _choose_audio(streams: Sequence[dict[str, Any]], options: AudioOptions, name: str) -> dict[str, Any] | None:
@@ -245,22 +261,37 @@ def _end(stream: dict[str, Any], exact: bool) -> float:
     return float(stream["end"] if stream["end"] is not None else _start(stream))
 
 
-def _video_stream(stream: dict[str, Any], offset_s: float, exact: bool) -> VideoStream:
-    turned = stream["rotation"] % 180 == 90
+def _video_stream(stream: dict[str, Any], ordinal: int, offset_s: float, exact: bool) -> VideoStream:
+    rotation, mirrored = picture.orientation(stream["matrix"])
+    stored = stream["width"], stream["height"]
+    width, height = picture.displayed_size(stored, Fraction(stream["pixel_aspect"]), rotation)
     start_s = _start(stream) - offset_s
+    transfer = TRANSFERS.get(stream["transfer"], "sdr")
     return VideoStream(
         index=stream["index"],
         codec=stream["codec"],
-        width=stream["height"] if turned else stream["width"],
-        height=stream["width"] if turned else stream["height"],
-        rotation=stream["rotation"],
+        width=width,
+        height=height,
+        rotation=rotation,
+        mirrored=mirrored,
+        stored_width=stored[0],
+        stored_height=stored[1],
+        transfer=transfer,
+        primaries="bt2020" if _is_wide(stream["primaries"], transfer) else "bt709",
         fps=_rate(stream),
         variable_fps=stream["variable"],
         start=start_s,
         duration_s=max(0.0, _end(stream, exact) - offset_s - start_s),
         frames=stream["frames"],
         pixel_format=stream["pixel_format"],
+        ordinal=ordinal,
+        decoding_delay=stream["delay"] if stream["reordered"] else 0,
     )
+
+
+def _is_wide(primaries: int, transfer: Transfer) -> bool:
+    """HDR that names no primaries has those of BT.2100."""
+    return primaries == BT2020 or (transfer != "sdr" and primaries == UNSPECIFIED)
 
 
 def _rate(stream: dict[str, Any]) -> Fraction:

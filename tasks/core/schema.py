@@ -1,7 +1,7 @@
 """The records that stages exchange and that result.json is made of.
 
 Times are seconds from the start of the media (the earliest stream starts at 0.0); boxes are pixels of the
-displayed source frame (after rotation), `[x1, y1, x2, y2]`.
+displayed source frame (square pixels, upright), `[x1, y1, x2, y2]`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator
 
 SCHEMA_VERSION = 1
+
+Transfer = Literal["sdr", "pq", "hlg"]
+"""How light is coded in a picture; pq and hlg are HDR."""
+Primaries = Literal["bt709", "bt2020"]
+"""A picture's gamut; bt2020 is the wide one."""
 
 
 class Record(BaseModel):
@@ -44,10 +49,17 @@ class VideoStream(Record):
     index: int
     codec: str
     width: int
-    """Width in pixels as displayed: rotation applied."""
+    """Width in pixels as displayed: in square pixels, rotation applied."""
     height: int
     rotation: int = 0
     """Clockwise degrees (0, 90, 180, 270) that the decoder's frame is turned by for display."""
+    mirrored: bool = False
+    """The decoder's frame is mirrored left to right before it is turned."""
+    stored_width: int = 0
+    """Of the decoder's first frame, pixels; 0 in results of before, where it is as displayed but for the rotation."""
+    stored_height: int = 0
+    transfer: Transfer = "sdr"
+    primaries: Primaries = "bt709"
     fps: Rational
     """Average rate; for variable frame rate use each frame's own time."""
     variable_fps: bool = False
@@ -56,6 +68,18 @@ class VideoStream(Record):
     frames: int | None = None
     """As the container states it; None where it does not."""
     pixel_format: str = ""
+    ordinal: int = 0
+    """Among the file's video streams; web browsers play the first."""
+    decoding_delay: int = 0
+    """Frames from decoding to display, where the container has times of decoding only: frames are then displayed in the
+    order in which they leave the decoder. 0: its times are those of display."""
+
+    @property
+    def stored_size(self) -> tuple[int, int]:
+        """Width and height of the decoder's first frame, pixels."""
+        if self.stored_width and self.stored_height:
+            return self.stored_width, self.stored_height
+        return (self.height, self.width) if self.rotation % 180 else (self.width, self.height)
 
 
 class AudioStream(Record):

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 
 from tasks.core.clips import CLIPS_PER_RUN, cut_clips, plan_clips
 from tasks.core.errors import CorruptMedia
-from tasks.core.options import AudioOptions, ClipOptions, LimitOptions
+from tasks.core.frame_plan import plan_batches
+from tasks.core.frames import sample_frames
+from tasks.core.options import AudioOptions, ClipOptions, FrameOptions, LimitOptions
 from tasks.core.probe import probe
 from tasks.core.schema import Interval, MediaInfo
 from tests import media
@@ -134,9 +138,57 @@ def test_video_that_starts_late(sample: Sample, tmp_path: Path) -> None:
     path = sample("late_video")
     cut = cut_clips(path, look(path), spans((0.1, 0.6), (0.5, 1.2)), tmp_path, ClipOptions())
     assert clicks(cut[0]) == pytest.approx([0.4], abs=0.003)
+    assert {ordinal for ordinal, _ in frames(cut[0])} == {0}
     found = frames(cut[1])
-    assert [ordinal for ordinal, _ in found] == list(range(5))
-    assert [time for _, time in found] == pytest.approx([0.5 + index / 25 for index in range(5)], abs=0.001)
+    assert [time for _, time in found] == pytest.approx([index / 25 for index in range(18)], abs=0.001)
+    assert [ordinal for ordinal, _ in found][:12] == [0] * 12, "the first frame stands for the time before it"
+    assert [ordinal for ordinal, _ in found][14:] == [1, 2, 3, 4]
+
+
+def assert_whole(clip: Path, start: float, end: float) -> list[tuple[float, np.ndarray]]:
+    """A clip with sound and picture from its start to its end. Gives its frames."""
+    with av.open(str(clip)) as container:
+        video, audio = container.streams.video[0], container.streams.audio[0]
+        for stream in (video, audio):
+            assert float((stream.duration or 0) * (stream.time_base or 0)) == pytest.approx(end - start, abs=0.12)
+        found = [(float(frame.time or 0), frame.to_ndarray(format="bgr24")) for frame in container.decode(video)]
+    assert found[0][0] <= 0.12
+    assert found[-1][0] >= end - start - 0.12
+    return found
+
+
+@pytest.mark.parametrize("name", ["audio_outlasts.mp4", "still_podcast.mp4", "vfr_hole.mp4"])
+def test_a_clip_of_a_picture_that_stands_still(shared_cases: Path, tmp_path: Path, name: str) -> None:
+    path = shared_cases / name
+    intervals = [(0.5, 4.2), (7.75, 12.0), (15.0, 18.7)]
+    cut = cut_clips(path, look(path), spans(*intervals), tmp_path, ClipOptions())
+    info, options = look(path), FrameOptions(fps=25)
+    batches = [sample_frames(path, info, batch, options, 1) for batch in plan_batches(info, options)]
+    times = [time for batch in batches for time in batch.times]
+    images = [image for batch in batches for image in batch.images]
+    for clip, (start, end) in zip(cut, intervals, strict=True):
+        for time, image in assert_whole(clip, start, end)[::20]:
+            displayed = times[max(0, bisect.bisect_right(times, start + time + 0.001) - 1)]
+            alike = np.argmin([cv2.absdiff(image, other).mean() for other in images])
+            assert times[alike] == pytest.approx(displayed, abs=0.05)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".ts", ".mkv"])
+def test_a_clip_long_after_the_last_frame(tmp_path: Path, suffix: str) -> None:
+    path = media.write(tmp_path / f"outlasted{suffix}", seconds=2, audio_seconds=160, click_times=(150.5,))
+    [clip] = cut_clips(path, look(path), spans((150.0, 152.0)), tmp_path / "out", ClipOptions())
+    assert_whole(clip, 150.0, 152.0)
+    assert {ordinal for ordinal, _ in frames(clip)} == {49}
+    assert clicks(clip) == pytest.approx([0.5], abs=0.05)
+
+
+def test_frames_without_times_of_display_are_where_they_are_displayed(tmp_path: Path) -> None:
+    plain, path = media.write(tmp_path / "plain.mkv", video="ffv1"), tmp_path / "b_frames.avi"
+    media.ffmpeg("-i", plain, "-c:v", "libx264", "-threads", "1", "-bf", "3", "-b_strategy", "0", "-c:a", "mp3", path)
+    cut = cut_clips(path, look(path), spans((0, 1), (2.0, 3.0)), tmp_path / "out", ClipOptions())
+    for clip, first in zip(cut, (0, 50), strict=True):
+        found = [(ordinal, round(time * 25)) for ordinal, time in frames(clip)]
+        assert found == [(first + k, k) for k in range(25)]
 
 
 def test_more_clips_than_one_run_takes(talk: Path, tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ ENCODINGS = {
     "flash.flv": X264,
     "mpeg1.mpg": ("-c:v", "mpeg1video", "-bf", "2", "-g", "12"),
     "mpeg2.ts": ("-c:v", "mpeg2video", "-bf", "2", "-g", "15"),
+    "h264.avi": X264,
     "mpeg4.avi": ("-c:v", "mpeg4", "-bf", "2", "-g", "30"),
     "hevc.mp4": (
         "-c:v",
@@ -88,17 +89,23 @@ def sample_all(path: Path, options: FrameOptions, threads: int = 1) -> Sampled:
 
 def decode_everything(path: Path) -> list[tuple[float, np.ndarray, bool]]:
     """(media time, image, is key frame) of every frame, in order of time."""
-    offset = Fraction(round(describe(path).start_offset_s * 1e6), 10**6)
+    info = describe(path)
+    offset = Fraction(round(info.start_offset_s * 1e6), 10**6)
+    assert info.video is not None
     with av.open(str(path)) as container:
-        frames = [
-            (
-                max(0.0, float(Fraction(frame.pts or 0) * (frame.time_base or 1) - offset)),
-                frame.to_ndarray(format="bgr24"),
-                bool(frame.key_frame),
-            )
-            for frame in container.decode(container.streams.video[0])
-        ]
-    return sorted(frames, key=lambda frame: frame[0])
+        [stream] = [one for one in container.streams.video if one.index == info.video.index]
+        frames = list(container.decode(stream))
+    times = [Fraction(frame.pts or 0) * (frame.time_base or 1) for frame in frames]
+    if info.video.decoding_delay:  # the times are not those of these frames, but the frames are in order
+        with av.open(str(path)) as container:
+            packets = list(container.demux(container.streams[info.video.index]))
+        times = sorted(Fraction(packet.dts or 0) * packet.time_base for packet in packets if packet.size)
+    assert len(times) == len(frames)
+    decoded = [
+        (max(0.0, float(time - offset)), frame.to_ndarray(format="bgr24"), bool(frame.key_frame))
+        for time, frame in zip(times, frames, strict=True)
+    ]
+    return sorted(decoded, key=lambda frame: frame[0])
 
 
 def displayed(path: Path, fps: float) -> Sampled:
@@ -131,7 +138,16 @@ def test_sampled_frames_are_those_of_a_full_decode_for_any_batching(encoded: Cal
         assert_same(sample_all(path, FrameOptions(fps=fps, batch_size=batch_size)), displayed(path, fps))
 
 
-TRICKY = ("b_frames.mp4", "open_gop.ts", "no_index.mkv", "mpeg2.ts", "vp9.webm", "variable.mkv")
+TRICKY = (
+    "b_frames.mp4",
+    "h264.avi",
+    "mpeg4.avi",
+    "open_gop.ts",
+    "no_index.mkv",
+    "mpeg2.ts",
+    "vp9.webm",
+    "variable.mkv",
+)
 
 
 @pytest.mark.parametrize(("name", "shots"), [(name, False) for name in ENCODINGS] + [(name, True) for name in TRICKY])
@@ -180,6 +196,69 @@ def test_key_frames_to_embed_are_the_first_of_each_slot(encoded: Callable[[str],
     assert sorted(chosen) == sorted({int(time) for time in frames.times})
     assert all(time == min(t for t in frames.times if int(t) == slot) for slot, time in chosen.items())
     assert frames.shots is None
+
+
+def assert_same_with_and_without_shots(path: Path) -> list[float]:
+    """Every picture, sampled as often as there are frames: those of a full decode. Gives the times."""
+    info, rate = describe(path), 25.0
+    wanted = displayed(path, rate)
+    for batch_size, shots in ((64, False), (64, True), (20, False), (20, True)):
+        options = FrameOptions(fps=rate, batch_size=batch_size)
+        found: Sampled = {}
+        for batch in plan_batches(info, options, shots=shots):
+            frames = sample_frames(path, info, batch, options, 1)
+            found |= {t: (i, image) for t, i, image in zip(frames.times, frames.indexes, frames.images, strict=True)}
+        assert_same(found, wanted)
+    return sorted(wanted)
+
+
+@pytest.mark.parametrize(("name", "count"), [("small_xvid_packed.avi", 148), ("small_h264_b.avi", 150)])
+def test_frames_without_times_of_display_come_in_the_order_of_a_full_decode(
+    shared_cases: Path, name: str, count: int
+) -> None:
+    """Of the packed one's 150 chunks the second and third are empty: its first picture is shown through them."""
+    times = assert_same_with_and_without_shots(shared_cases / name)
+    assert len(times) == count
+    assert times[-20:] == pytest.approx([k / 25 for k in range(130, 150)])
+
+
+def test_an_avi_shows_each_frame_at_its_ordinal(tmp_path: Path) -> None:
+    path = media.write(tmp_path / "numbered.avi", video="mpeg4", audio=None, seconds=4, gop=20)
+    again = tmp_path / "b_frames.avi"
+    media.ffmpeg("-i", path, "-c:v", "libx264", "-threads", "1", "-g", "25", "-bf", "3", "-b_strategy", "0", again)
+    video = describe(again).video
+    assert video is not None
+    assert video.decoding_delay > 0
+    found = sample_all(again, FrameOptions(fps=25, batch_size=30))
+    assert [(round(time * 25), media.read_ordinal(image)) for time, (_, image) in found.items()] == [
+        (k, k) for k in range(100)
+    ]
+
+
+def test_leading_pictures_of_the_first_key_frame_count(encoded: Callable[[str], Path], tmp_path: Path) -> None:
+    """A recording that begins in the middle of a broadcast: B frames of its first key frame come before it."""
+    path = tmp_path / "joined_late.mkv"
+    with av.open(str(encoded("open_gop.mp4"))) as source, av.open(str(path), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        packets = [packet for packet in source.demux(source.streams.video[0]) if packet.size]
+        second = [number for number, packet in enumerate(packets) if packet.is_keyframe][1]
+        assert min(packet.pts or 0 for packet in packets[second:]) < (packets[second].pts or 0)
+        for packet in packets[second:]:
+            packet.stream = stream
+            target.mux(packet)
+    assert_same_with_and_without_shots(path)
+
+
+def test_a_packet_that_only_claims_to_be_a_key_frame(encoded: Callable[[str], Path], tmp_path: Path) -> None:
+    path = tmp_path / "false_keys.mkv"
+    with av.open(str(encoded("b_frames.mp4"))) as source, av.open(str(path), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for number, packet in enumerate(source.demux(source.streams.video[0])):
+            if packet.size:
+                packet.stream = stream
+                packet.is_keyframe = packet.is_keyframe or number % 7 == 5
+                target.mux(packet)
+    assert_same_with_and_without_shots(path)
 
 
 @pytest.mark.parametrize("name", ["open_gop.mp4", "mpeg1.mpg", "vp9.webm"])

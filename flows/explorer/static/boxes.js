@@ -39,8 +39,11 @@ export const boxTrack = (frames) => {
   };
 };
 
-/** Draws boxes of a picture of `size` [width, height] into a canvas that lies over it, letterboxed as the video is. */
-export const drawBoxes = (canvas, boxes, size, classes) => {
+/**
+ * Draws boxes of a picture of `size` [width, height] into a canvas that lies over it, letterboxed as the video is. A
+ * picture of another `shape` (width by height) was fitted into that size before its boxes were found.
+ */
+export const drawBoxes = (canvas, boxes, size, classes, shape = size[0] / size[1]) => {
   const ratio = window.devicePixelRatio || 1, width = canvas.clientWidth, height = canvas.clientHeight;
   if (canvas.width !== Math.round(width * ratio) || canvas.height !== Math.round(height * ratio)) {
     canvas.width = Math.round(width * ratio);
@@ -49,12 +52,10 @@ export const drawBoxes = (canvas, boxes, size, classes) => {
   const pen = canvas.getContext("2d");
   pen.setTransform(ratio, 0, 0, ratio, 0, 0);
   pen.clearRect(0, 0, width, height);
-  const shape = size[0] / size[1];
   const w = Math.min(width, height * shape), h = w / shape, left = (width - w) / 2, top = (height - h) / 2;
-  const place = (box) => {
-    const sx = w / size[0], sy = h / size[1];
-    return [left + box[2] * sx, top + box[3] * sy, (box[4] - box[2]) * sx, (box[5] - box[3]) * sy];
-  };
+  const inner = Math.min(size[0], size[1] * shape), scale = w / inner;
+  const x0 = left - ((size[0] - inner) / 2) * scale, y0 = top - ((size[1] - inner / shape) / 2) * scale;
+  const place = (box) => [x0 + box[2] * scale, y0 + box[3] * scale, (box[4] - box[2]) * scale, (box[5] - box[3]) * scale];
   const surest = [...boxes].sort((a, b) => b[1] - a[1]);
   pen.lineWidth = 2;
   for (const box of surest) {

@@ -127,7 +127,8 @@ const show = (media) => {
     mark(time);
     move(time);
     keepAddress();
-    if (media.size) drawBoxes(canvas, boxes ? boxesAt(time) : [], media.size, media.classes);
+    const shape = element.videoWidth ? element.videoWidth / element.videoHeight : undefined;
+    if (media.size) drawBoxes(canvas, boxes ? boxesAt(time) : [], media.size, media.classes, shape);
   };
   follow = makeTranscript(media, player.seek);
   mark = showChunks(media, player.seek);

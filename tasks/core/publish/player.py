@@ -18,11 +18,17 @@ _AUDIO_CODECS: Final = frozenset({"aac", "mp3", "opus", "vorbis", "flac", "pcm_s
 _PIXEL_FORMATS: Final = frozenset({"", "yuv420p", "yuvj420p"})
 
 
+def shows_video(media: MediaInfo) -> bool:
+    """False when a browser would show another picture than the one that was analysed: it takes the first."""
+    return media.video is None or media.video.ordinal == 0
+
+
 def playable(media: MediaInfo) -> bool:
     """True when current browsers play the file as it is: container, codecs and 8-bit 4:2:0 pixels."""
     video, audio = media.video, media.audio
     return (
-        bool(_CONTAINERS & set(media.container.split(",")))
+        shows_video(media)
+        and bool(_CONTAINERS & set(media.container.split(",")))
         and (video is None or (video.codec in _VIDEO_CODECS and video.pixel_format in _PIXEL_FORMATS))
         and (audio is None or audio.codec in _AUDIO_CODECS)
     )

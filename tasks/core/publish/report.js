@@ -91,10 +91,10 @@
     pen.lineWidth = 2;
     const taken = [];
     const boxes = boxesAt(time).slice().sort((a, b) => b[1] - a[1]);
-    const place = (box) => {
-      const [sx, sy] = [w / data.size[0], h / data.size[1]];
-      return [left + box[2] * sx, top + box[3] * sy, (box[4] - box[2]) * sx, (box[5] - box[3]) * sy];
-    };
+    // boxes are pixels of a picture of data.size, into which one of another shape was fitted
+    const inner = Math.min(data.size[0], data.size[1] * shape), scale = w / inner;
+    const x0 = left - ((data.size[0] - inner) / 2) * scale, y0 = top - ((data.size[1] - inner / shape) / 2) * scale;
+    const place = (box) => [x0 + box[2] * scale, y0 + box[3] * scale, (box[4] - box[2]) * scale, (box[5] - box[3]) * scale];
     for (const box of boxes) {
       pen.strokeStyle = data.classes[box[0]][1];
       pen.strokeRect(...place(box));

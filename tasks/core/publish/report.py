@@ -16,7 +16,15 @@ from markupsafe import Markup
 
 from tasks.core.publish import subtitles, timeline
 from tasks.core.publish.palette import class_colors
-from tasks.core.publish.player import EMBED_BYTES, data_uri, local_link, media_type, source_name, source_text
+from tasks.core.publish.player import (
+    EMBED_BYTES,
+    data_uri,
+    local_link,
+    media_type,
+    shows_video,
+    source_name,
+    source_text,
+)
 from tasks.core.publish.waveform import clock
 from tasks.core.schema import Detections, Interval, Result, SceneChange, StageTiming
 
@@ -45,6 +53,8 @@ def report(
     Raises ValueError for an address of the player that is neither relative nor `file:`.
     """
     css, script = (_HERE / "report.css").read_text("utf-8"), (_HERE / "report.js").read_text("utf-8")
+    if not shows_video(result.media):
+        player = player_url = None
     source, kind = _player(player, player_url, embed_bytes, video=result.media.video is not None)
     named = [name for name, _ in sorted(result.detections.classes.items(), key=lambda item: (-item[1], item[0]))]
     colors = class_colors(named)

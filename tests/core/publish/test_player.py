@@ -3,8 +3,17 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.publish.player import data_uri, local_link, media_type, playable, source_name, source_text
-from tests.core.publish.results import media
+from tasks.core.publish.player import (
+    data_uri,
+    local_link,
+    media_type,
+    playable,
+    shows_video,
+    source_name,
+    source_text,
+)
+from tasks.core.publish.report import report
+from tests.core.publish.results import media, result
 
 
 @pytest.mark.parametrize(
@@ -43,6 +52,19 @@ def test_playable_needs_container_codecs_and_pixels_that_browsers_know() -> None
     assert not playable(
         known.model_copy(update={"video": known.video.model_copy(update={"pixel_format": "yuv420p10le"})})
     )
+
+
+def test_a_browser_plays_the_first_video_stream_whichever_was_analysed() -> None:
+    known = media()
+    assert known.video is not None
+    second = known.model_copy(update={"video": known.video.model_copy(update={"index": 2, "ordinal": 1})})
+    assert shows_video(known)
+    assert shows_video(media(video=False))
+    assert not shows_video(second)
+    assert not playable(second)
+    page = report(result(media=second), player_url="clip.mp4")
+    assert "clip.mp4" not in page
+    assert "clip.mp4" in report(result(), player_url="clip.mp4")
 
 
 @pytest.mark.parametrize("url", ["clip.mp4", "../media/a b.mp4", "file:///data/a%20b.mp4", "./x'\"<y>.mp4"])
