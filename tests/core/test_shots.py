@@ -76,8 +76,11 @@ def test_frames_that_change_their_size_are_not_compared() -> None:
 
 def test_stored_scores_come_back(tmp_path: Path) -> None:
     path = tmp_path / "shots.npz"
-    save_shots(ShotScores([0.0, 0.04], [0.0, 1.5]), path)
-    assert load_shots(path) == ShotScores([0.0, 0.04], [0.0, 1.5])
+    pair = np.arange(2 * 8 * 8 * 3, dtype=np.uint8).reshape(2, 8, 8, 3)
+    save_shots(ShotScores([0.0, 0.04], [0.0, 1.5], {0.04: pair}), path)
+    stored = load_shots(path)
+    assert (stored.times, stored.scores, list(stored.gists)) == ([0.0, 0.04], [0.0, 1.5], [0.04])
+    assert np.array_equal(stored.gists[0.04], pair)
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(CorruptMedia, match="delete the artifact"):
         load_shots(path)
@@ -106,3 +109,46 @@ def test_cuts_are_looked_for_in_colour() -> None:
     for number in range(40):
         meter.see(number / FPS, np.asarray(cv2.cvtColor(hsv if number < 20 else other, cv2.COLOR_HSV2BGR)))
     assert [cut.time for cut in find_cuts([meter.found], SceneOptions())] == [20 / FPS]
+
+
+def cuts_of(path: Path) -> list[float]:
+    info, options = probe(path, LimitOptions(), AudioOptions()), FrameOptions(batch_size=8)
+    batches = plan_batches(info, options, shots=True)
+    parts = [found for batch in batches if (found := sample_frames(path, info, batch, options, 1).shots)]
+    return [cut.time for cut in find_cuts(parts, SceneOptions())]
+
+
+@pytest.mark.parametrize("name", ["sintel12in60_s.mp4", "native4fps.mp4", "flash.mp4"])
+def test_neither_repeated_pictures_nor_a_flash_are_cuts(shared_cases: Path, name: str) -> None:
+    assert cuts_of(shared_cases / name) == []
+
+
+def test_real_cuts_stay(shared_media: Path) -> None:
+    assert cuts_of(shared_media / "video" / "psd_testvideo.mp4") == pytest.approx([1.0, 6.01, 13.15, 23.06], abs=0.02)
+
+
+@pytest.mark.parametrize(("pictures", "frames"), [(12, 60), (4, 30), (24, 60), (10, 25)])
+def test_a_cut_among_repeated_pictures_is_the_only_one(pictures: int, frames: int) -> None:
+    scores = [20.0 if n * pictures // frames != (n - 1) * pictures // frames else 0.3 for n in range(10 * frames)]
+    middle = next(n for n in range(5 * frames, 6 * frames) if scores[n] > 1)
+    scores[middle] = 120.0
+    found = ShotScores([n / frames for n in range(len(scores))], scores)
+    assert [round(cut.time * frames) for cut in find_cuts([found], SceneOptions())] == [middle]
+
+
+@pytest.mark.parametrize("length", [1, 3])
+def test_a_flash_leaves_the_picture_and_a_cut_does_not(length: int) -> None:
+    """Also where batches meet within it."""
+    first, second = (np.random.default_rng(seed).integers(0, 200, (144, 256, 3)).astype(np.uint8) for seed in (1, 2))
+    first[:, :128], second[:, 128:] = 40, 90
+    white = np.full_like(first, 255)
+    shown = [first] * 30 + [white] * length + [first] * 30 + [second] * 30
+    whole, parts = ShotMeter(), [ShotMeter(), ShotMeter()]
+    for number, image in enumerate(shown):
+        whole.see(number / FPS, image)
+        if number == 30:
+            parts[1].see(None, image)
+        parts[number > 30].see(number / FPS, image)
+    found = find_cuts([whole.found], SceneOptions())
+    assert [round(cut.time * FPS) for cut in found] == [60 + length]
+    assert find_cuts([meter.found for meter in parts], SceneOptions()) == found
