@@ -27,7 +27,6 @@ from benchmarks._regimes import (
 )
 from benchmarks._targets import Deployment, InProcess, Target, offer, prepare
 from benchmarks._workload import Workload
-from tasks.settings import settings
 from tasks.store import Store, open_store
 from tasks.threads import available_cores
 
@@ -130,12 +129,12 @@ def _in_process(ends: ExitStack, folder: Path, name: Name) -> System:
     alone = {"PREFECT_API_URL": None, "REELFLOW_DASK_ADDRESS": None}
     ends.enter_context(environment(REELFLOW_PRELOAD_MODELS=REGIMES[name].preload, **alone))
     from flows.dask_client import worker_count
-    from flows.local_cluster import MAX_WORKERS_PER_HOST
+    from flows.local_cluster import planned_workers
     from flows.run import engine
 
     ends.enter_context(engine())
     deadline = time.monotonic() + WORKERS_S
-    while name != "cold" and worker_count() < (settings().workers or min(MAX_WORKERS_PER_HOST, available_cores())):
+    while name != "cold" and worker_count() < planned_workers():
         assert time.monotonic() < deadline, f"the local cluster's workers did not come in {WORKERS_S:.0f} s"
         time.sleep(0.1)
     store = open_store(str(folder / "store"))

@@ -27,7 +27,7 @@ from deployments import processes
 from deployments.processes import MARK, Process
 from deployments.version import ROOT
 from flows.console import say
-from flows.local_cluster import visible_gpus
+from flows.local_cluster import visible_gpus, workers_that_fit
 from tasks.core.errors import SetupError
 from tasks.core.models import bundled
 from tasks.settings import settings
@@ -203,7 +203,7 @@ def _start(stack: Stack, folder: Path, use_bundled: bool) -> None:
 def _workers() -> Iterator[tuple[str, str, dict[str, str]]]:
     """Name, resource and environment of each Dask worker; where there is no GPU, the GPU worker computes on the CPU."""
     gpus = visible_gpus()
-    on_cpus = settings().workers or max(1, available_cores() - max(1, len(gpus)))
+    on_cpus = settings().workers or workers_that_fit(max(1, len(gpus)))
     threads = max(1, available_cores() // (on_cpus + max(1, len(gpus))))
     environment = {name: str(threads) for name in LIBRARIES}
     for number in range(on_cpus):

@@ -13,12 +13,13 @@ from typing import Literal
 
 import httpx
 
+from flows.local_cluster import planned_workers
 from tasks.core.errors import ReelflowError
 from tasks.core.fetch import display_source
+from tasks.core.host import available_cores, available_memory
 from tasks.lookup import look_for_models
 from tasks.settings import settings
 from tasks.store import open_store
-from tasks.threads import available_cores
 
 MIN_FREE_DISK = 5 * 2**30
 MIN_MEMORY = 4 * 2**30
@@ -86,7 +87,7 @@ def _gpu() -> Check:
 
 
 def _memory() -> Check:
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    total = available_memory()
     found = f"{total / 2**30:.1f} GiB"
     if total < MIN_MEMORY:
         return Check("memory", "fault", found, "set REELFLOW_WORKERS=1 and use small models")
@@ -155,9 +156,7 @@ def _prefect() -> Check:
 def _dask() -> Check:
     address = settings().dask_address
     if not address:
-        return Check(
-            "dask", "ok", f"no scheduler named: local runs start {settings().workers or available_cores()} workers"
-        )
+        return Check("dask", "ok", f"no scheduler named: local runs start {planned_workers()} workers")
     from distributed import Client
 
     try:

@@ -13,12 +13,16 @@ from typing import Any
 
 from flows import fork_server
 from tasks.core.errors import SetupError
+from tasks.core.host import available_cores, available_memory
 from tasks.settings import settings
-from tasks.threads import LIBRARIES, available_cores
+from tasks.threads import LIBRARIES
 from tasks.worker import drain
 
 MAX_WORKERS_PER_HOST = 8
 """More processes than this only repeat the models in memory; their threads grow instead."""
+
+WORKER_BYTES = 1536 * 2**20
+"""Memory of one process with the libraries, small models and a batch: more processes than fit would end each other."""
 
 ALLOWED_FAILURES = 2
 """Lost workers after which Dask gives a task up. Each costs a new process its imports, and a task that kills three
@@ -131,13 +135,13 @@ def _forks() -> bool:
 
 def _before_import() -> dict[str, str]:
     """Environment variables that are read by imports: the threads that each worker may use, and Dask's log."""
-    threads = max(1, available_cores() // (_worker_count() + len(visible_gpus())))
+    threads = max(1, available_cores() // (planned_workers() + len(visible_gpus())))
     return {name: str(threads) for name in LIBRARIES} | {"DASK_LOGGING__DISTRIBUTED": _LOG_LEVEL}
 
 
 def _workers() -> list[dict[str, Any]]:
     """Specifications of the worker processes."""
-    gpus, count = visible_gpus(), _worker_count()
+    gpus, count = visible_gpus(), planned_workers()
     if not gpus:
         return [_worker({"CPU": 1, "GPU": 1}) for _ in range(count)]
     on_gpus = [_worker({"GPU": 1}, CUDA_VISIBLE_DEVICES=gpu) for gpu in gpus]
@@ -145,9 +149,15 @@ def _workers() -> list[dict[str, Any]]:
     return on_gpus + on_cpus
 
 
-def _worker_count() -> int:
-    """Worker processes besides those of GPUs."""
-    return settings().workers or min(MAX_WORKERS_PER_HOST, max(1, available_cores() - len(visible_gpus())))
+def planned_workers() -> int:
+    """Worker processes of the local cluster besides those of GPUs: REELFLOW_WORKERS, or as many as fit."""
+    return settings().workers or workers_that_fit(len(visible_gpus()))
+
+
+def workers_that_fit(on_gpus: int) -> int:
+    """Worker processes that this host has cores and memory for, beside so many of GPUs; at least one."""
+    room = min(available_cores(), available_memory() // WORKER_BYTES) - on_gpus
+    return min(MAX_WORKERS_PER_HOST, max(1, room))
 
 
 def _worker(resources: dict[str, int], **environment: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from pydantic import BaseModel
 
+from flows.local_cluster import planned_workers
 from flows.tally import Tally, duration
 from tasks.core.errors import ReelflowError
 from tasks.core.fetch import display_source
@@ -18,7 +19,6 @@ from tasks.results import read_result
 from tasks.settings import settings
 from tasks.sources import recall
 from tasks.store import Store
-from tasks.threads import available_cores
 
 MOST_MEASURED = 20
 """Results that an estimate is made from."""
@@ -83,7 +83,7 @@ def make_plan(
     to_do = sizes["to do"]
     work_s = to_do * (measured_s / measured_bytes if measured_bytes else ASSUMED_S_PER_BYTE)
     cost = to_do * measured_usd / measured_bytes if measured_bytes else work_s * settings().prices.cpu_second
-    workers = settings().workers or available_cores()
+    workers = planned_workers()
     return Plan(
         prefix=display_source(prefix),
         listed=sum(counts.values()),

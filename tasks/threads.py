@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 
+from tasks.core.host import available_cores
+
+__all__ = ["LIBRARIES", "available_cores", "threads_per_task"]
+
 LIBRARIES = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -18,8 +22,3 @@ def threads_per_task() -> int:
     """Threads that a task of this process may use: OMP_NUM_THREADS, or all cores."""
     stated = os.environ.get("OMP_NUM_THREADS", "")
     return int(stated) if stated.isdigit() and int(stated) > 0 else available_cores()
-
-
-def available_cores() -> int:
-    """Cores that this process may run on (affinity and cpusets respected)."""
-    return len(os.sched_getaffinity(0))

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.core.errors import CorruptMedia, LimitExceeded, ToolFailed
+from tasks.core.host import available_cores
 from tasks.core.sandbox import Bounds, run_confined
 
 PROTOCOLS = "file,pipe"
@@ -67,8 +68,7 @@ def binary() -> str:
 
 def thread_count(threads: int | None) -> int:
     """Threads for one codec: what is asked for, else the CPUs that this process may use, at most 16."""
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(MOST_THREADS, threads or available)
+    return min(MOST_THREADS, threads or available_cores())
 
 
 def open_media(

@@ -50,6 +50,25 @@ def test_workers_are_not_forked_where_there_are_gpus(monkeypatch: pytest.MonkeyP
     assert len(started) == 1
 
 
+@pytest.mark.parametrize(
+    ("cores", "gib", "gpus", "workers"),
+    [(1, 2, 0, 1), (64, 2, 0, 1), (64, 6, 0, 4), (64, 256, 0, 8), (2, 256, 0, 2), (8, 256, 2, 6), (1, 1, 1, 1)],
+)
+def test_as_many_workers_as_cores_and_memory_allow(
+    cores: int, gib: int, gpus: int, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("REELFLOW_WORKERS", raising=False)
+    monkeypatch.setattr(local_cluster, "available_cores", lambda: cores)
+    monkeypatch.setattr(local_cluster, "available_memory", lambda: gib * 2**30)
+    monkeypatch.setattr(local_cluster, "visible_gpus", lambda: list(map(str, range(gpus))))
+    assert local_cluster.planned_workers() == workers
+    assert len(local_cluster._workers()) == workers + gpus
+    threads = local_cluster._before_import()["OMP_NUM_THREADS"]
+    assert threads == str(max(1, cores // (workers + gpus)))
+    monkeypatch.setenv("REELFLOW_WORKERS", "3")
+    assert local_cluster.planned_workers() == 3
+
+
 @task
 def _begin(number: int) -> tuple[float, int]:
     began = time.time()
