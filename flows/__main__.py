@@ -352,12 +352,15 @@ def _finish(reports: Iterable[AnalyzeReport], store: str | None, json_lines: boo
 
 def main() -> None:
     """Entry point: turns errors that a user can mend into one sentence and an exit status."""
-    from flows.console import Interrupted, say
+    import logging
+
+    from flows.console import Interrupted, Spoken, say
     from tasks.core.errors import ReelflowError
     from tasks.core.options import UnknownOption
 
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     os.environ.setdefault("DO_NOT_TRACK", "1")
+    logging.getLogger("reelflow.cluster").addHandler(Spoken())
     try:
         app(prog_name="python -m flows")
     except UnknownOption as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -111,6 +112,13 @@ def say(text: str = "", *, style: str | None = None, err: bool = False) -> None:
 
     stream = sys.stderr if err else sys.stdout
     Console(file=stream, soft_wrap=True, highlight=False).print(Text(printable(text), style=style or ""))
+
+
+class Spoken(logging.Handler):
+    """Log records as lines for a person."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(record.getMessage(), err=True, style="yellow")
 
 
 def printable(text: str) -> str:

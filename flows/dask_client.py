@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 from distributed import Client
 
 from flows.local_cluster import local_scheduler
 from tasks.core.errors import NoWorker
 from tasks.settings import settings
+from tasks.worker import drain
 
 CONNECT_S = 10
 
@@ -23,7 +25,22 @@ def scheduler_address() -> str:
 
 def worker_count() -> int:
     """Dask workers that are there now."""
-    return len(connect(scheduler_address()).scheduler_info(n_workers=-1)["workers"])
+    return len(workers(scheduler_address()) or ())
+
+
+def workers(address: str) -> list[dict[str, Any]] | None:
+    """What the scheduler knows of each of its workers; None while it does not answer. Raises NoWorker.
+
+    Client.scheduler_info may give what the client asks for itself from time to time, which names no worker.
+    """
+    client = connect(address)
+    if client.scheduler is None:
+        return None
+    try:
+        found = client.sync(client.scheduler.identity, n_workers=-1, callback_timeout=CONNECT_S)
+        return list(found["workers"].values())
+    except OSError:
+        return None
 
 
 def connect(address: str) -> Client:
@@ -41,6 +58,13 @@ def connect(address: str) -> Client:
             ) from error
         _clients[address] = client
         return client
+
+
+def leave(api: str) -> None:
+    """Lets the workers send what they still hold for a Prefect API that is about to end."""
+    for client in tuple(_clients.values()):
+        if client.status == "running":
+            client.run(drain, api, on_error="ignore")
 
 
 def disconnect() -> None:

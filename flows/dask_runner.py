@@ -7,9 +7,12 @@ CPU work does not land on GPU workers and the other way round.
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from types import MappingProxyType
 from typing import Any, cast
 
 import cloudpickle
@@ -20,20 +23,27 @@ from distributed.comm import CommClosedError
 from distributed.scheduler import KilledWorker
 from prefect import Task
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.objects import State
+from prefect.client.schemas.filters import (
+    TaskRunFilter,
+    TaskRunFilterId,
+    TaskRunFilterState,
+    TaskRunFilterStateType,
+)
+from prefect.client.schemas.objects import State, StateType
 from prefect.context import FlowRunContext, SettingsContext, TagsContext
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.futures import PrefectFuture
 from prefect.states import Crashed
+from prefect.utilities.annotations import BaseAnnotation
 from prefect.utilities.collections import visit_collection
 from prefect.utilities.engine import collect_task_run_inputs_sync
 from prefect_dask import DaskTaskRunner
 from prefect_dask.task_runners import PrefectDaskFuture
 
 from flows.dask_client import connect, scheduler_address
+from flows.worker_watch import WATCH_S, WorkerWatch
 from tasks import worker
 from tasks.core.errors import NoWorker, WorkerLost
-from tasks.settings import settings
 
 GPU_TAG = "gpu"
 FIRST_TAG = "first"
@@ -45,9 +55,6 @@ HEAD_START_S = 1e9
 RESUBMISSIONS = 1
 """How often a task whose worker was lost is submitted again, after Dask itself has given up on it."""
 
-LOCAL_START_S = 120.0
-"""Workers of the local cluster start, and start again when they die, by themselves: the time that this may take."""
-
 RECORDED_S = 2.0
 """After so long a server has written a task run's first state: see flows/embedded_server.py and infra/compose.yaml."""
 
@@ -58,16 +65,25 @@ class ReelflowFuture(PrefectDaskFuture[Any]):
     """A task on the cluster that survives the loss of its worker.
 
     A task run whose worker died is marked Crashed (Dask alone would leave it Running for ever) and submitted again, its
-    lost inputs first. When that fails too, `result` raises WorkerLost.
+    lost inputs first. When that fails too, or no worker is left that could do it, the future is Crashed and `result`
+    raises WorkerLost or NoWorker.
     """
 
-    def __init__(self, runner: DaskClusterTaskRunner, task: Task[..., Any], parameters: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        runner: DaskClusterTaskRunner,
+        task: Task[..., Any],
+        parameters: dict[str, Any],
+        wait_for: Any = None,
+        dependencies: dict[str, set[Any]] | None = None,
+    ) -> None:
         self._runner = runner
         self._task = task
         self._parameters = parameters
+        self._wait_for = _listed(wait_for)
+        self._dependencies = dependencies or {}
         self._resubmissions = 0
-        task_run_id = uuid.uuid4()
-        super().__init__(task_run_id, runner.place(task, parameters, task_run_id))
+        super().__init__(*self._place())
 
     def wait(self, timeout: float | None = None) -> None:
         if self._final_state is None:
@@ -85,15 +101,45 @@ class ReelflowFuture(PrefectDaskFuture[Any]):
         return cast(Any, self._final_state).result(raise_on_failure=raise_on_failure, _sync=True)
 
     def _settle(self, timeout: float | None) -> State[Any]:
+        """The task run's state at its end. Raises TimeoutError."""
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
         while True:
             try:
-                return cast("State[Any]", self._wrapped_future.result(timeout=timeout))
-            except _LOST as error:
-                self._recover(error, timeout)
+                outcome = self._outcome(deadline)
+                if isinstance(outcome, BaseException):
+                    self._recover(outcome, deadline)
+            except Exception as error:
+                return Crashed(message=str(error), data=error)
+            if isinstance(outcome, State):
+                return outcome
+            if outcome is None:
+                raise TimeoutError(f"Task run {self.task_run_id} did not complete within {timeout} seconds")
 
-    def _recover(self, error: BaseException, timeout: float | None) -> None:
+    def _outcome(self, deadline: float) -> State[Any] | BaseException | None:
+        """The state that the task returned, or why there is none; None where it still runs at the deadline.
+
+        Raises NoWorker when nobody is left who could do it.
+        """
+        while True:
+            pause_s = max(0.0, min(WATCH_S, deadline - time.monotonic()))
+            try:
+                error = self._wrapped_future.exception(timeout=pause_s)
+                return error or cast("State[Any]", self._wrapped_future.result(timeout=pause_s))
+            except _LOST as lost:
+                return lost
+            except TimeoutError:
+                if time.monotonic() >= deadline:
+                    return None
+            self._runner.look()
+
+    def _recover(self, error: BaseException, deadline: float) -> None:
+        """Submits the task again, after its inputs. Raises what cannot be mended."""
+        if not isinstance(error, _LOST):
+            raise error
         for upstream in self._upstreams():
-            upstream.wait(timeout)
+            upstream.wait(None if deadline == math.inf else max(0.0, deadline - time.monotonic()))
+            if upstream._final_state is not None and upstream._final_state.is_crashed():
+                upstream.result()
         message = f"The Dask worker of task {self._task.name!r} was lost ({type(error).__name__})"
         _mark_crashed(self.task_run_id, message)
         if self._resubmissions >= RESUBMISSIONS:
@@ -102,30 +148,36 @@ class ReelflowFuture(PrefectDaskFuture[Any]):
                 "(dmesg, container limits); fewer workers (REELFLOW_WORKERS) or a smaller model need less."
             ) from error
         self._resubmissions += 1
-        self._task_run_id = uuid.uuid4()
-        self._wrapped_future = self._runner.place(self._task, self._parameters, self._task_run_id)
+        self._task_run_id, self._wrapped_future = self._place()
+
+    def _place(self) -> tuple[uuid.UUID, Any]:
+        task_run_id = uuid.uuid4()
+        placed = self._runner.place(self._task, self._parameters, task_run_id, self._wait_for, self._dependencies)
+        return task_run_id, placed
 
     def _upstreams(self) -> list[ReelflowFuture]:
         found: list[ReelflowFuture] = []
-        visit_collection(self._parameters, lambda x: found.append(x) if isinstance(x, ReelflowFuture) else x)
+        inputs = (self._parameters, self._wait_for)
+        visit_collection(inputs, lambda x: found.append(x) if isinstance(x, ReelflowFuture) else x)
         return found
 
 
 class DaskClusterTaskRunner(DaskTaskRunner):
     """Runs tasks on the cluster at REELFLOW_DASK_ADDRESS, or on a local one that all flow runs of the process share."""
 
-    _offered: frozenset[str] = frozenset()
     _connection: Client | None = None
     _flow_run: bytes | None = None
 
     def __init__(self) -> None:
         super().__init__()
-        self._placed: list[Any] = []
+        self._watch = WorkerWatch()
+        self._placed: list[tuple[Any, str, uuid.UUID]] = []
+        """Dask's future, the resource that it needs, and the task run's id."""
 
     def __exit__(self, *exception: Any) -> None:
         """Lets the scheduler forget the run's tasks; the connection stays for other runs."""
         while self._placed:
-            self._placed.pop().release()
+            self._placed.pop()[0].release()
         super().__exit__(*exception)
 
     def duplicate(self) -> DaskClusterTaskRunner:
@@ -145,13 +197,23 @@ class DaskClusterTaskRunner(DaskTaskRunner):
         wait_for: Iterable[PrefectFuture[Any]] | None = None,
         dependencies: dict[str, set[Any]] | None = None,
     ) -> ReelflowFuture:
-        return ReelflowFuture(self, task, parameters)
+        return ReelflowFuture(self, task, parameters, wait_for, dependencies)
 
-    def place(self, task: Task[..., Any], parameters: dict[str, Any], task_run_id: uuid.UUID) -> Any:
+    def place(
+        self,
+        task: Task[..., Any],
+        parameters: dict[str, Any],
+        task_run_id: uuid.UUID,
+        wait_for: Sequence[Any] = (),
+        dependencies: Mapping[str, set[Any]] = MappingProxyType({}),
+    ) -> Any:
         """Hands one task run to the scheduler, on a worker that offers its resource; returns Dask's future."""
         resource = "GPU" if GPU_TAG in task.tags else "CPU"
-        self._require(resource)
-        inputs = {name: collect_task_run_inputs_sync(value) for name, value in parameters.items()}
+        self._watch.require(resource)
+        inputs = {
+            name: collect_task_run_inputs_sync(value) | dependencies.get(name, set())
+            for name, value in parameters.items()
+        }
         if self._flow_run is None:
             self._flow_run = _flow_run_context()
         now = time.time()
@@ -163,35 +225,27 @@ class DaskClusterTaskRunner(DaskTaskRunner):
             task=worker.name_of(task),
             task_run_id=task_run_id,
             parameters=self._optimize_futures(parameters),
-            wait_for=None,
+            wait_for=self._optimize_futures(list(wait_for)) or None,
             dependencies=inputs,
             key=f"{task.name}-{task_run_id}",
             resources={resource: 1},
             priority=(HEAD_START_S if FIRST_TAG in task.tags else 0.0) - now,  # by itself, Dask begins with the last
             pure=False,
         )
-        self._placed.append(future)
+        self._placed.append((future, resource, task_run_id))
         return future
 
-    def _require(self, resource: str) -> None:
-        """Raises NoWorker when no worker offers the resource: Dask would wait for one for ever."""
-        if resource in self._offered:
-            return
-        patience_s = settings().worker_wait_s if settings().dask_address else LOCAL_START_S
-        deadline = time.monotonic() + patience_s
-        while True:
-            workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
-            self._offered = frozenset(name for w in workers for name, amount in w["resources"].items() if amount >= 1)
-            if resource in self._offered:
-                return
-            if time.monotonic() > deadline:
-                break
-            time.sleep(0.2)
-        address = self.client.scheduler_info(n_workers=0)["address"]
-        raise NoWorker(
-            f"No Dask worker at {address} offers the resource {resource} ({len(workers)} workers are there). "
-            f"Start one: dask worker {address} --nthreads 1 --resources {resource}=1 --preload tasks.preload"
-        )
+    def look(self) -> None:
+        """Looks whether workers are there for the tasks that are not done. Raises NoWorker, see WorkerWatch.look."""
+        waiting = [placed for placed in self._placed if not placed[0].done()]
+        try:
+            for resource in {resource for _, resource, _ in waiting}:
+                self._watch.look(resource)
+        except NoWorker as error:
+            self.client.cancel([future for future, _, _ in waiting])
+            with suppress(httpx.HTTPError):  # flows/sweep_task_runs.py finds those that are left
+                _crash_running([task_run_id for _, _, task_run_id in waiting], error.message)
+            raise
 
 
 def _flow_run_context() -> bytes:
@@ -205,6 +259,14 @@ def _flow_run_context() -> bytes:
     if run and serialized:
         serialized |= {"flow": worker.name_of(serialized["flow"]), "result_store": run.result_store}
     return bytes(cloudpickle.dumps({"flow_run_context": serialized, "tags_context": TagsContext.get().serialize()}))
+
+
+def _listed(wait_for: Any) -> list[Any]:
+    """What Prefect lets a task wait for: a future, a state or one of them in an annotation; several; or nothing."""
+    if wait_for is None:
+        return []
+    several = isinstance(wait_for, list | tuple | set | Iterator) and not isinstance(wait_for, BaseAnnotation)
+    return list(wait_for) if several else [wait_for]
 
 
 _settings: tuple[Any, worker.SentSettings | None] = (None, None)
@@ -232,3 +294,15 @@ def _mark_crashed(task_run_id: uuid.UUID, message: str) -> None:
         except PrefectHTTPStatusError as error:
             if error.response.status_code != httpx.codes.NOT_FOUND:  # a run that never started is unknown to the server
                 raise
+
+
+def _crash_running(task_run_ids: list[uuid.UUID], message: str) -> None:
+    """Those of the task runs that are Running, a lost worker's for ever; the others never started."""
+    time.sleep(RECORDED_S)
+    running = TaskRunFilter(
+        id=TaskRunFilterId(any_=task_run_ids),
+        state=TaskRunFilterState(type=TaskRunFilterStateType(any_=[StateType.RUNNING])),
+    )
+    client = get_client(sync_client=True)
+    for run in client.read_task_runs(task_run_filter=running):
+        client.set_task_run_state(run.id, Crashed(message=message), force=True)

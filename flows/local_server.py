@@ -6,14 +6,20 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 
 from tasks.core.errors import SetupError
+from tasks.core.host import is_this_host
+
+LINES_KEPT, LINE_BYTES = 100, 2**12
+"""Of what a server says about errors; a longer line counts as several."""
 
 START_TIMEOUT_S = 120.0
 """The first start creates the database, which takes several times as long as a later one."""
@@ -37,6 +43,10 @@ _QUIET = {
 """What a server with one client does not need."""
 
 
+_own: set[str] = set()
+"""Addresses of the servers that flows of this process use and that it has started."""
+
+
 class LocalServer:
     """Starts at once, in the background; `api_url` is answered after `wait`."""
 
@@ -51,6 +61,9 @@ class LocalServer:
             stderr=subprocess.PIPE,
             process_group=0,  # Ctrl-C is for the flow, which ends its server last
         )
+        self._errors: deque[bytes] = deque(maxlen=LINES_KEPT)
+        self._reader = threading.Thread(target=self._read_errors, name="reelflow-server-errors", daemon=True)
+        self._reader.start()
 
     def wait(self) -> None:
         """Returns when the API answers. Raises SetupError when it does not start."""
@@ -58,11 +71,10 @@ class LocalServer:
         with httpx.Client(timeout=2, trust_env=False) as client:  # one: each reads all the certificates of the host
             while time.monotonic() < deadline:
                 if self._process.poll() is not None:
-                    output = self._process.stderr.read().decode(errors="replace") if self._process.stderr else ""
                     raise SetupError(
                         "The embedded Prefect server ended at its start; run `python -m flows doctor`, or use a server "
                         "of your own (`prefect server start`, then set PREFECT_API_URL).",
-                        detail=output[-4000:],
+                        detail=self.errors()[-4000:],
                     )
                 try:
                     if client.get(f"{self.api_url}/health").status_code == httpx.codes.OK:
@@ -73,6 +85,18 @@ class LocalServer:
             f"The embedded Prefect server did not answer in {START_TIMEOUT_S:.0f} s; is the machine overloaded?"
         )
 
+    def errors(self) -> str:
+        """The last of what the server wrote to stderr, in full once it has ended."""
+        if self._process.poll() is not None:
+            self._reader.join(timeout=5)
+        return b"".join(tuple(self._errors)).decode(errors="replace")
+
+    def _read_errors(self) -> None:
+        """Reads them as they come: a server whose pipe is full would wait for a reader, and answer nobody."""
+        pipe = self._process.stderr
+        while pipe and (line := pipe.readline(LINE_BYTES)):
+            self._errors.append(line)
+
     def stop(self) -> None:
         self._process.terminate()
         try:
@@ -80,6 +104,17 @@ class LocalServer:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+
+def check_reach(hosts: Iterable[str]) -> None:
+    """Raises SetupError where this process's own API is used and workers are on hosts that cannot reach it."""
+    elsewhere = [host for host in hosts if not is_this_host(host)] if _own else []
+    if elsewhere:
+        raise SetupError(
+            f"The workers at {', '.join(sorted(elsewhere)[:3])} cannot reach the Prefect API that this command starts "
+            "for itself on loopback. Start one that they reach (prefect server start --host 0.0.0.0) and set "
+            "PREFECT_API_URL."
+        )
 
 
 def _free_port() -> int:
@@ -111,18 +146,20 @@ def _spared() -> Iterator[None]:
 
 
 @contextmanager
-def prefect_api(meanwhile: Callable[[], None] | None = None) -> Iterator[None]:
+def prefect_api(meanwhile: Callable[[], None] | None = None) -> Iterator[str | None]:
     """The API that PREFECT_API_URL or the active profile names; where there is none, one of our own for the block.
 
     The server boots while the caller's imports go on, so enter this before importing flows; `meanwhile` is called then.
+    Gives the address of a server of our own.
     """
     if _profile_names_server():
         if meanwhile:
             meanwhile()
         with _spared():
-            yield
+            yield None
         return
     server = LocalServer()
+    _own.add(server.api_url)
     try:
         os.environ["PREFECT_API_URL"] = server.api_url
         if meanwhile:
@@ -132,10 +169,11 @@ def prefect_api(meanwhile: Callable[[], None] | None = None) -> Iterator[None]:
         server.wait()
         # Nobody watches heartbeats here, and a flow run that sends them ends up to a second late.
         with temporary_settings({PREFECT_API_URL: server.api_url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}), _spared():
-            yield
+            yield server.api_url
             from tasks.worker import flush
 
             flush()
     finally:
         os.environ.pop("PREFECT_API_URL", None)
+        _own.discard(server.api_url)
         server.stop()

@@ -150,7 +150,7 @@ def engine(*, cluster_at_once: bool = True) -> Iterator[None]:
     from flows.local_cluster import begin_imports, local_scheduler, stop_local_cluster
 
     cluster_at_once = cluster_at_once and settings().dask_address is None
-    with prefect_api(meanwhile=begin_imports if cluster_at_once else None):
+    with prefect_api(meanwhile=begin_imports if cluster_at_once else None) as own_api:
         if cluster_at_once:
             threading.Thread(target=local_scheduler, name="reelflow-cluster", daemon=True).start()
         try:
@@ -158,7 +158,9 @@ def engine(*, cluster_at_once: bool = True) -> Iterator[None]:
         except KeyboardInterrupt:
             raise Interrupted from None
         finally:
-            from flows.dask_client import disconnect
+            from flows.dask_client import disconnect, leave
 
+            if own_api and settings().dask_address:
+                leave(own_api)
             disconnect()
             stop_local_cluster()

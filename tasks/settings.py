@@ -40,6 +40,9 @@ class Settings(BaseSettings):
         "detections.weights=yolo11n.pt); default: each when it is first used",
     )
     worker_wait_s: float = Field(5.0, ge=0, le=600, description="How long to wait for a worker that offers a resource")
+    worker_lost_s: float = Field(
+        300.0, ge=0, le=24 * 3600, description="How long a run waits for another worker when the last one is lost"
+    )
     download: bool = Field(True, description="Allow model libraries to download weights that are named and missing")
     allow_private_hosts: bool = Field(False, description="Allow http(s) sources on private and loopback addresses")
     s3: S3Options = Field(S3Options(), description="How buckets are spoken to")

@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 import pickle
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -16,6 +18,7 @@ from typing import Any
 
 from prefect import Task
 from prefect.context import SettingsContext, SyncClientContext, hydrated_context
+from prefect.settings import PREFECT_API_URL
 from prefect.task_engine import run_task_sync
 
 from tasks.api_certificates import spared
@@ -54,7 +57,8 @@ def run(
     `submitted` is Unix time; `settings` and `flow_run` are what flows/dask_runner.py made of the flow run's context.
     """
     session = _session(settings, threading.get_ident())
-    return session.copy().run(_run, submitted, flow_run, find(task), arguments)
+    with _turn(str(session.run(PREFECT_API_URL.value))):
+        return session.copy().run(_run, submitted, flow_run, find(task), arguments)
 
 
 def _run(submitted: float, flow_run: bytes, task: Task[..., Any], arguments: dict[str, Any]) -> Any:
@@ -80,11 +84,43 @@ def _open(settings: SentSettings) -> None:
     SyncClientContext().__enter__()
 
 
-async def drain(timeout_s: float = 10.0) -> None:
-    """`flush` for a Dask worker's event loop."""
+_queue, _turns = threading.Lock(), threading.Condition()
+_api, _running = "", 0
+
+
+@contextmanager
+def _turn(api: str) -> Iterator[None]:
+    """Tasks of one Prefect API at a time, in the order in which they came.
+
+    Prefect keeps one queue for events and one for slots in a process, and each keeps the API that it was made with.
+    """
+    global _api, _running
+    with _queue, _turns:
+        _turns.wait_for(lambda: _api == api or not _running)
+        if _api != api:
+            if _api:
+                flush()
+            _api = api
+        _running += 1
+    try:
+        yield
+    finally:
+        with _turns:
+            _running -= 1
+            _turns.notify_all()
+
+
+async def drain(api: str | None = None) -> None:
+    """`flush` for a Dask worker's event loop; with an API, only where it is the one that this process speaks to."""
     import asyncio
 
-    await asyncio.to_thread(flush, timeout_s)
+    await asyncio.to_thread(_leave, api)
+
+
+def _leave(api: str | None) -> None:
+    with _turns:
+        if api in (None, _api):
+            flush()
 
 
 def flush(timeout_s: float = 10.0) -> None:

@@ -21,6 +21,12 @@ def use_prefect_home(patch: pytest.MonkeyPatch, home: Path) -> None:
     patch.delenv("PREFECT_API_URL", raising=False)
 
 
+def environment_of(home: Path) -> dict[str, str]:
+    """For a command with this Prefect home: no API and no database of the user or of the tests of this process."""
+    other = ("PREFECT_API_URL", "PREFECT_API_DATABASE_CONNECTION_URL")
+    return {k: v for k, v in os.environ.items() if k not in other} | {"PREFECT_HOME": str(home)}
+
+
 def new_prefect_home(factory: pytest.TempPathFactory) -> Path:
     """An empty home whose database has its tables: Prefect's hundred migrations run once for all tests."""
     home = factory.mktemp("prefect")

@@ -1,10 +1,11 @@
-"""Tasks that end their worker: importable by name on workers."""
+"""Tasks that end their worker, or are slow, or fail: importable by name on workers."""
 
 from __future__ import annotations
 
 import os
 import signal
 import time
+from pathlib import Path
 
 from prefect import task
 
@@ -14,6 +15,21 @@ def die() -> None:
     """Kills the worker process."""
     time.sleep(1)  # long enough for the server to hear that it runs
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+@task
+def fail() -> None:
+    """Ends as Failed."""
+    raise ValueError("it was to fail")
+
+
+@task
+def write(path: str, text: str, after_s: float = 0.0) -> str:
+    """Appends to a file, after a while."""
+    time.sleep(after_s)
+    with Path(path).open("a") as file:
+        file.write(text)
+    return text
 
 
 @task

@@ -47,7 +47,9 @@ class Runs:
         options = parse_options([*models, *assignments])
         with submissions() as submitted:
             state: Any = analyze_media(source=str(source), store=self.root, options=options, return_state=True)
-        report = state.result(_sync=True)
+        report = state.result(raise_on_failure=False, _sync=True)
+        if isinstance(report, BaseException):
+            raise report
         states = task_states(state.state_details.flow_run_id, submitted)
         return Outcome(report, states, self.result(report["media_id"]))
 
@@ -74,9 +76,9 @@ def submissions() -> Iterator[set[UUID]]:
     submitted: set[UUID] = set()
     place = DaskClusterTaskRunner.place
 
-    def noted(runner: Any, task: Any, parameters: Any, task_run_id: UUID) -> Any:
+    def noted(runner: Any, task: Any, parameters: Any, task_run_id: UUID, *others: Any) -> Any:
         submitted.add(task_run_id)
-        return place(runner, task, parameters, task_run_id)
+        return place(runner, task, parameters, task_run_id, *others)
 
     near = analyze_media._near
 

@@ -17,7 +17,7 @@ from deployments import processes
 from tasks.core.models import bundled
 from tests import media
 from tests.flows.runs import BUNDLED, manifests
-from tests.prefect_home import new_prefect_home
+from tests.prefect_home import environment_of, new_prefect_home
 
 ROOT = Path(__file__).resolve().parents[2]
 BUNDLED_SETS = [word for option in (*BUNDLED, *bundled.SAMPLE_OPTIONS) for word in ("--set", option)]
@@ -25,9 +25,9 @@ BUNDLED_SETS = [word for option in (*BUNDLED, *bundled.SAMPLE_OPTIONS) for word 
 
 def _environment(home: Path, more: Mapping[str, str] | None = None) -> dict[str, str]:
     """Where a Prefect home of its own is used."""
-    other = {"PREFECT_API_URL", "REELFLOW_DASK_ADDRESS", "REELFLOW_STORE"}
-    names = {k: v for k, v in os.environ.items() if k not in other}
-    return names | {"PREFECT_HOME": str(home), "REELFLOW_CACHE_DIR": str(home / "cache"), **(more or {})}
+    other = {"REELFLOW_DASK_ADDRESS", "REELFLOW_STORE"}
+    names = {k: v for k, v in environment_of(home).items() if k not in other}
+    return names | {"REELFLOW_CACHE_DIR": str(home / "cache"), **(more or {})}
 
 
 def flows(

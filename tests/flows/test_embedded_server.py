@@ -17,6 +17,8 @@ import httpx
 import pytest
 
 from flows.embedded_server import by_flow_run
+from flows.local_server import LINE_BYTES, LINES_KEPT, LocalServer
+from tasks.core.errors import SetupError
 from tests.prefect_home import DATABASE, new_prefect_home, use_prefect_home
 
 TASKS = 30
@@ -100,6 +102,38 @@ def plan(database: sqlite3.Connection, line: str) -> list[str]:
 )
 def test_other_statements_are_left_alone(statement: str) -> None:
     assert by_flow_run(statement) == statement
+
+
+def test_a_server_that_complains_a_lot_goes_on_and_is_remembered(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pipe that nobody reads is full after 64 KiB; a server that writes on then answers nobody."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys, threading\n"
+        "def complain():\n"
+        "    for number in range(20_000): print('complaint', number, file=sys.stderr)\n"
+        "    print('all said', 'x' * 200_000, file=sys.stderr, flush=True)\n"
+        "if 'flows.embedded_server' in sys.orig_argv: complain()\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
+    server = LocalServer()
+    try:
+        server.wait()
+        assert httpx.get(f"{server.api_url}/health", timeout=5).status_code == httpx.codes.OK
+    finally:
+        server.stop()
+    said = server.errors()
+    assert "all said xxx" in said
+    assert len(said) < LINES_KEPT * LINE_BYTES
+
+
+def test_a_server_that_cannot_start_says_why(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sqlalchemy.py").write_text("raise ImportError('what is amiss')")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
+    server = LocalServer()
+    with pytest.raises(SetupError, match="ended at its start") as raised:
+        server.wait()
+    assert "what is amiss" in raised.value.detail
 
 
 def test_without_the_flow_runs_sqlite_reads_the_whole_table(home: Path) -> None:

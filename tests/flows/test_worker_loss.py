@@ -83,7 +83,14 @@ def test_a_task_that_kills_every_worker_fails_with_a_message(engine: None) -> No
 
     @flow(task_runner=ClusterTaskRunner())
     def deadly() -> Any:
-        return echo.submit(die.submit()).result()
+        future = die.submit()
+        after = echo.submit(future)
+        after.wait()
+        assert future.state.is_crashed()
+        assert after.state.is_crashed()
+        with pytest.raises(WorkerLost):
+            future.result()
+        return after.result()
 
     state: Any = deadly(return_state=True)
     with pytest.raises(WorkerLost, match="was lost"):

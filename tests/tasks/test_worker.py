@@ -1,0 +1,67 @@
+"""A worker process speaks to one Prefect API at a time: Prefect's queues in it keep the API of their beginning."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from tasks import worker
+
+
+@pytest.fixture
+def flushed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The APIs that were left, each when nothing of it ran any more."""
+    left: list[str] = []
+
+    def flush() -> None:
+        assert worker._running == 0
+        left.append(worker._api)
+
+    monkeypatch.setattr(worker, "flush", flush)
+    monkeypatch.setattr(worker, "_api", "")
+    return left
+
+
+def _run(api: str, log: list[str], wait: threading.Event | None = None) -> threading.Thread:
+    def body() -> None:
+        with worker._turn(api):
+            log.append(api)
+            if wait:
+                assert wait.wait(10)
+
+    thread = threading.Thread(target=body)
+    thread.start()
+    time.sleep(0.05)
+    return thread
+
+
+def test_tasks_of_one_api_run_side_by_side_and_those_of_another_after_them(flushed: list[str]) -> None:
+    log: list[str] = []
+    go = threading.Event()
+    threads = [_run("a", log, go), _run("a", log, go), _run("b", log), _run("a", log)]
+    assert log == ["a", "a"], "the last one came after that of the other API, and waits its turn"
+    assert flushed == []
+    go.set()
+    for thread in threads:
+        thread.join(10)
+    assert log == ["a", "a", "b", "a"]
+    assert flushed == ["a", "b"]
+
+
+def test_a_failed_task_makes_room(flushed: list[str]) -> None:
+    with pytest.raises(ValueError, match="x"), worker._turn("a"):
+        raise ValueError("x")
+    with worker._turn("b"):
+        assert flushed == ["a"]
+
+
+def test_what_is_held_for_another_api_is_left_alone(flushed: list[str]) -> None:
+    with worker._turn("a"):
+        pass
+    worker._leave("b")
+    assert flushed == []
+    worker._leave("a")
+    worker._leave(None)
+    assert flushed == ["a", "a"]
