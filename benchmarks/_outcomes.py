@@ -45,7 +45,8 @@ def _outcome(
     if run is None or run.state is None or sent.ticket is None or not sent.ticket.ended.is_set():
         return Request(status="unfinished", reason="did not end in time", **known)
     known |= {"taken": taken.get(run.id), "started": _unix(run.start_time), "ended": _unix(run.end_time)}
-    status = run.state.name.lower() if run.state.is_completed() else run.state.type.value.lower()
+    is_named = run.state.is_completed() or run.state.name == "Quarantined"
+    status = run.state.name.lower() if is_named else run.state.type.value.lower()
     if status != DONE:
         return Request(status=status, reason=" ".join((run.state.message or "").split())[:200], **known)
     found = read_result(store, sent.media_id)

@@ -10,7 +10,7 @@ from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
-from prefect.states import Completed
+from prefect.states import Completed, Failed
 
 from flows import summary
 from flows.progress import Progress
@@ -47,18 +47,22 @@ def analyze_media(
     source: str | list[str],
     store: str | None = None,
     options: AnalyzeOptions = AnalyzeOptions(),  # noqa: B008
+    versions: dict[str, str] = {},  # noqa: B006
 ) -> Any:
     """Turns one video or audio file into a transcript, detections and a report.
+
+    A source that is set aside as bad ends its run as Quarantined, which is a kind of Failed.
 
     Args:
         source: A path, file:///..., s3://bucket/key or https://... URL; or a list of them, each a run of its own.
         store: Root of the store: a folder, file:///... or s3://bucket/prefix. Default: REELFLOW_STORE of the worker.
         options: What to do, by stage.
+        versions: Of sources, as backfill-prefix has listed them; it skips such a version once it is set aside.
     """
     if isinstance(source, list):
         from flows.batch import analyze_list
 
-        return analyze_list(source, store or settings().store, options)
+        return analyze_list(source, store or settings().store, options, versions)
     started = time.monotonic()
     root = open_store(store or settings().store)
     found: MediaRef | None = None
@@ -74,6 +78,7 @@ def analyze_media(
         return _state(_settled(source, root, found, options, "done", started))
     except PermanentError as error:
         report = quarantined(source, root.address, found, error, started)
+        remember(root, source, found.version if found else versions.get(source, ""), options, report)
         get_run_logger().error("%s is set aside: %s", report.source, error.message)
         create_markdown_artifact(summary.quarantined(report), key="quarantined", description="Why it was set aside")
         return _state(report)
@@ -224,7 +229,8 @@ def _summarize(root: Store, found: MediaRef) -> float:
 
 
 def _state(report: AnalyzeReport) -> State[dict[str, Any]]:
-    return Completed(
+    kind = Completed if report.status in ("done", "cached") else Failed
+    return kind(
         name=report.status.capitalize(),
         message=(report.error or {}).get("message") or f"{report.status} in {report.seconds:.1f} s",
         data=report.model_dump(),

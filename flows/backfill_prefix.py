@@ -30,7 +30,7 @@ from tasks.core.schema import AnalyzeReport, ModelInfo
 from tasks.lookup import failed
 from tasks.models import resolve_models
 from tasks.settings import settings
-from tasks.sources import recall, remember, request_key
+from tasks.sources import recall, request_key
 from tasks.store import Store, open_store
 
 LOOKS = 16
@@ -150,10 +150,7 @@ def _analyze(
 
 
 def _analyze_object(root: Store, options: AnalyzeOptions, found: Listed) -> AnalyzeReport:
-    report = analyze_one(found.source, root.address, options)
-    if report.status == "quarantined":
-        remember(root, found.source, found.version, options, report)
-    return report
+    return analyze_one(found.source, root.address, options, found.version)
 
 
 def _hand_over(objects: Iterable[Listed], root: Store, options: AnalyzeOptions, tally: Tally, to: HandOver) -> None:
@@ -184,6 +181,7 @@ def _submit(root: Store, options: AnalyzeOptions, to: HandOver, batch: list[List
                 "source": sources if len(sources) > 1 else sources[0],
                 "store": root.address,
                 "options": options.model_dump(mode="json"),
+                "versions": {found.source: found.version for found in batch},
             },
             timeout=0,
             as_subflow=False,
@@ -217,4 +215,4 @@ def _state(report: BackfillReport) -> State[dict[str, Any]]:
     if report.failed:
         message = f"{report.failed} of {report.listed} objects failed; run the backfill again for those"
         return Failed(message=message, data=report.model_dump())
-    return Completed(message=f"{report.listed} objects in {report.seconds:.0f} s", data=report.model_dump())
+    return Completed(message=report.sentence(), data=report.model_dump())

@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextvars import Context
-from functools import partial
 from typing import Any, TypeVar, cast
 
+from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.context import SettingsContext, TagsContext
 from prefect.states import Completed, Failed
 
+from flows import summary
 from flows.analyze_media import analyze_media
 from tasks.core.errors import ReelflowError, SetupError
 from tasks.core.options import AnalyzeOptions
@@ -28,12 +29,19 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def analyze_one(source: str, store: str, options: AnalyzeOptions) -> AnalyzeReport:
-    """Runs the flow; a failure becomes a report. Raises SetupError, which every other source would meet as well."""
+def analyze_one(source: str, store: str, options: AnalyzeOptions, version: str = "") -> AnalyzeReport:
+    """Runs the flow; a failure becomes a report. Raises SetupError, which every other source would meet as well.
+
+    `version` is the source's, as a listing gave it.
+    """
     started = time.monotonic()
     try:
-        state: Any = analyze_media(source=source, store=store, options=options, return_state=True)
-        return AnalyzeReport.model_validate(cast(Any, state).result(_sync=True))
+        versions = {source: version} if version else {}
+        state: Any = analyze_media(source=source, store=store, options=options, versions=versions, return_state=True)
+        found = cast(Any, state).result(raise_on_failure=False, _sync=True)
+        if isinstance(found, BaseException):
+            raise found
+        return AnalyzeReport.model_validate(found)
     except SetupError:
         raise
     except ReelflowError as error:
@@ -46,14 +54,24 @@ def analyze_one(source: str, store: str, options: AnalyzeOptions) -> AnalyzeRepo
         return failed(source, ReelflowError(message), started)
 
 
-def analyze_list(sources: list[str], store: str, options: AnalyzeOptions) -> State[list[dict[str, Any]]]:
-    """The state of a run that was given several sources; its data are their reports."""
-    work = partial(analyze_one, store=store, options=options)
+def analyze_list(
+    sources: list[str], store: str, options: AnalyzeOptions, versions: Mapping[str, str]
+) -> State[list[dict[str, Any]]]:
+    """The state of a run that was given several sources; its data and its table are their reports."""
+
+    def work(source: str) -> AnalyzeReport:
+        return analyze_one(source, store, options, versions.get(source, ""))
+
     reports = [report for _, report in in_parallel(work, sources, LIST_IN_FLIGHT)]
+    create_table_artifact(summary.source_rows(reports), key="sources", description="What became of each source")
     counts = Counter(report.status for report in reports)
     message = ", ".join(f"{count} {status}" for status, count in counts.items())
     data = [report.model_dump() for report in reports]
-    return Failed(message=message, data=data) if counts["failed"] else Completed(message=message, data=data)
+    if counts["failed"]:
+        return Failed(message=message, data=data)
+    if counts["quarantined"]:
+        return Failed(name="Quarantined", message=message, data=data)
+    return Completed(message=message, data=data)
 
 
 def in_parallel(

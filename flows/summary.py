@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from tasks.core.schema import AnalyzeReport, Result
@@ -68,6 +69,20 @@ def stage_rows(result: Result) -> list[dict[str, Any]]:
 
 
 def backfill(report: BackfillReport) -> str:
+def source_rows(reports: Iterable[AnalyzeReport]) -> list[dict[str, Any]]:
+    """One row per source: what became of it, and why."""
+    return [
+        {
+            "source": report.source,
+            "status": report.status,
+            "code": (report.error or {}).get("code", ""),
+            "message": (report.error or {}).get("message", ""),
+            "result": report.result or "",
+        }
+        for report in reports
+    ]
+
+
     """What a backfill came to."""
     rows = {
         "listed": f"{report.listed} ({report.bytes / 1e9:.3f} GB)",

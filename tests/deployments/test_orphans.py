@@ -83,7 +83,7 @@ def test_a_run_without_heartbeat_is_crashed_and_one_that_ended_by_another_name_i
         }
         beat |= {"resource": {"prefect.resource.id": f"prefect.flow-run.{one}"}, "related": related, "payload": {}}
         api.post("/events", json=[beat]).raise_for_status()
-    named = {"state": {"type": "COMPLETED", "name": "Quarantined"}}
+    named = {"state": {"type": "FAILED", "name": "Quarantined"}}
     api.post(f"/flow_runs/{done}/set_state", json=named).raise_for_status()
 
     def state(one: str) -> dict[str, Any]:
@@ -92,7 +92,7 @@ def test_a_run_without_heartbeat_is_crashed_and_one_that_ended_by_another_name_i
     try:
         until(lambda: state(dead)["type"] == "CRASHED", "the silent run is crashed", 60)
         assert "No heartbeat" in state(dead)["message"]
-        assert (state(done)["type"], state(done)["name"]) == ("COMPLETED", "Quarantined")
+        assert (state(done)["type"], state(done)["name"]) == ("FAILED", "Quarantined")
         assert state(foreign)["type"] == "RUNNING"
     finally:
         api.delete(f"/automations/{automation}")

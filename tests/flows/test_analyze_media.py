@@ -6,12 +6,14 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
 from tasks.core.models import bundled
-from tests.flows.runs import Runs, comparable
+from tasks.core.options import parse_options
+from tests.flows.runs import BUNDLED, Runs, comparable
 
 TRUTH = json.loads(bundled.SAMPLE_TRUTH.read_text())
 FAST = ("frames.batch_size=8", *bundled.SAMPLE_OPTIONS)
@@ -148,6 +150,27 @@ def test_bad_media_is_quarantined_by_the_flow(runs: Runs, sample: Callable[..., 
     [record] = Path(runs.root).glob("quarantine/*.json")
     assert json.loads(record.read_text())["code"] == "corrupt"
     assert not list(Path(runs.root).glob("media/*/result.json"))
+
+
+@pytest.mark.parametrize("name", ["missing.mp4", "text.mp4", "good.m4a"])
+def test_a_bad_source_ends_its_run_in_a_state_that_prefect_counts_as_failed(
+    name: str, runs: Runs, tmp_path: Path, sample: Callable[..., Path]
+) -> None:
+    from prefect.client.orchestration import get_client
+
+    (tmp_path / "text.mp4").write_text("no media")
+    (tmp_path / "good.m4a").write_bytes(sample("audio_only", ".m4a").read_bytes())
+    from flows.analyze_media import analyze_media
+
+    options = parse_options([*BUNDLED, *FAST])
+    state: Any = analyze_media(source=str(tmp_path / name), store=runs.root, options=options, return_state=True)
+    with get_client(sync_client=True) as client:
+        seen = client.read_flow_run(state.state_details.flow_run_id).state
+    assert seen is not None
+    expected = ("COMPLETED", "Done") if name.startswith("good") else ("FAILED", "Quarantined")
+    assert (seen.type.value, seen.name) == expected
+    if seen.is_failed():
+        assert name in (seen.message or "")
 
 
 def _words(text: str) -> list[str]:

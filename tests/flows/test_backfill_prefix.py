@@ -253,5 +253,50 @@ def test_a_run_that_was_given_several_sources_does_each(engine: None, tmp_path: 
         options=parse_options(QUICK),
         return_state=True,
     )
-    reports = state.result(_sync=True)
+    reports = state.result(raise_on_failure=False, _sync=True)
     assert Counter(report["status"] for report in reports) == {"done": 2, "quarantined": 1}
+    assert (state.type.value, state.name) == ("FAILED", "Quarantined")
+    [table] = [artifact for artifact in _artifacts(state.state_details.flow_run_id) if artifact.key == "sources"]
+    rows = {Path(row["source"]).name: row for row in json.loads(str(table.data))}
+    assert {name: row["status"] for name, row in rows.items()} == {
+        "0.mp4": "done", "1.mp4": "done", "2.mp4": "quarantined",
+    }  # fmt: skip
+    assert rows["2.mp4"]["code"] == "not_media"
+    assert rows["0.mp4"]["result"].endswith("result.json")
+
+
+def _artifacts(flow_run_id: Any) -> list[Any]:
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
+
+    with get_client(sync_client=True) as client:
+        return list(
+            client.read_artifacts(
+                artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run_id]))
+            )
+        )
+
+
+def test_bad_objects_that_were_handed_over_are_remembered(backfills: Backfills) -> None:
+    """The runs that they are handed to end as Quarantined; the next backfill gives them to no other run."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
+
+    from flows.analyze_media import analyze_media
+
+    (backfills.prefix / "empty.mp4").write_bytes(b"")
+    (backfills.prefix / "text.mp4").write_text("no media")
+    (backfills.prefix / "good.mp4").write_bytes(tiny(5))
+    with get_client(sync_client=True) as client:
+        flow_id = client.create_flow(analyze_media)
+        name = f"bad-{os.getpid()}"
+        deployment = client.create_deployment(flow_id, name=name)
+        to = {"deployment": f"analyze-media/{name}"}
+        first, _ = backfills.run(hand_over=to)
+        runs = client.read_flow_runs(deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment])))
+        for run in runs:  # as a Prefect worker would
+            analyze_media(**run.parameters, return_state=True)
+        second, reports = backfills.run(hand_over=to)
+    assert (first["listed"], first["handed_over"]) == (3, 3)
+    assert (second["handed_over"], second["quarantined"], second["cached"]) == (0, 2, 1)
+    assert {report.error["code"] for report in reports if report.error} == {"empty", "not_media"}
