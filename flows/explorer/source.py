@@ -164,11 +164,12 @@ def _send_object(source: Source, request: Request) -> Response:
     if request.method == "HEAD":
         _open_object(source, 0, 0)["Body"].close()
         return Response(None, status, headers, source.type)
-    body = _open_object(source, first, last)["Body"]
-    return StreamingResponse(_blocks(source, first, last, body), status, headers, source.type)
+    opened = _open_object(source, first, last)
+    return StreamingResponse(_blocks(source, first, last, opened), status, headers, source.type)
 
 
-def _open_object(source: Source, first: int, last: int) -> dict[str, Any]:
+def _open_object(source: Source, first: int, last: int, etag: str | None = None) -> dict[str, Any]:
+    """The bytes from first to last; with an ETag, of no other version. Raises SourceChanged."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     options = settings().s3
@@ -194,20 +195,24 @@ def _open_object(source: Source, first: int, last: int) -> dict[str, Any]:
         ) from None
     except BotoCoreError as error:
         raise NetworkError(f"S3 did not give the source ({type(error).__name__}); try again.") from None
-    if str(answer.get("ContentRange", "")).rpartition("/")[2] != str(source.bytes):
+    is_whole = str(answer.get("ContentRange", "")).rpartition("/")[2] == str(source.bytes)
+    if not is_whole or etag not in (None, answer["ETag"]):
         answer["Body"].close()
         raise SourceChanged(_CHANGED)
     return answer
 
 
-def _blocks(source: Source, first: int, last: int, body: Any) -> Iterator[bytes]:
-    """The bytes from first to last; a connection that breaks is opened again where it stopped."""
+def _blocks(source: Source, first: int, last: int, opened: dict[str, Any]) -> Iterator[bytes]:
+    """The bytes from first to last; a connection that breaks is opened again where it stopped.
+
+    Raises SourceChanged, which breaks the answer off, where the object is no longer the one that was begun.
+    """
     from botocore.exceptions import BotoCoreError
 
     failures = 0
     while True:
         try:
-            with closing(body):
+            with closing(opened["Body"]) as body:
                 for block in body.iter_chunks(BLOCK_BYTES):
                     first, failures = first + len(block), 0
                     yield block
@@ -216,4 +221,4 @@ def _blocks(source: Source, first: int, last: int, body: Any) -> Iterator[bytes]
             failures += 1
             if failures == _READS or first > last:
                 raise
-        body = _open_object(source, first, last)["Body"]
+        opened = _open_object(source, first, last, opened["ETag"])

@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ResponseStreamingError
 from starlette.testclient import TestClient
 
 from flows.explorer import create_app, source
+from tasks.core.errors import SourceChanged
 from tasks.core.schema import Result
 from tasks.core.source_cache import SourceCache
 from tasks.results import result_path
@@ -166,30 +168,29 @@ def test_the_explorer_asks_no_other_server(store: Store, talk: Path, address: st
     assert "keeps no copy" in answer.json()["error"]
 
 
+class Breaks:
+    """A body that gives 1000 bytes, then fails."""
+
+    def __init__(self, body: Any) -> None:
+        self.body = body
+
+    def iter_chunks(self, size: int) -> Iterator[bytes]:
+        yield self.body.read(1000)
+        raise ResponseStreamingError(error="cut")
+
+    def close(self) -> None:
+        self.body.close()
+
+
 def test_a_body_that_breaks_goes_on_where_it_stopped(
     store: Store, talk: Path, aws: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from botocore.exceptions import ResponseStreamingError
-
-    class Breaks:
-        """Gives 1000 bytes, then fails."""
-
-        def __init__(self, body: Any) -> None:
-            self.body = body
-
-        def iter_chunks(self, size: int) -> Iterator[bytes]:
-            yield self.body.read(1000)
-            raise ResponseStreamingError(error="cut")
-
-        def close(self) -> None:
-            self.body.close()
-
     opened = source._open_object
     ranges: list[tuple[int, int]] = []
 
-    def open_broken(asked: source.Source, first: int, last: int) -> dict[str, Any]:
+    def open_broken(asked: source.Source, first: int, last: int, etag: str | None = None) -> dict[str, Any]:
         ranges.append((first, last))
-        answer = opened(asked, first, last)
+        answer = opened(asked, first, last, etag)
         return {**answer, "Body": Breaks(answer["Body"])} if len(ranges) < 4 else answer
 
     monkeypatch.setattr(source, "_open_object", open_broken)
@@ -197,3 +198,23 @@ def test_a_body_that_breaks_goes_on_where_it_stopped(
     answer = source_at(store, add_media(store, talk, f"s3://{BUCKET}/talk.mp4"))("GET", {"range": "bytes=10-5009"})
     assert answer.content == talk.read_bytes()[10:5010]
     assert ranges == [(10, 5009), (1010, 5009), (2010, 5009), (3010, 5009)]
+
+
+def test_a_body_that_breaks_does_not_go_on_with_another_version(
+    store: Store, talk: Path, aws: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An object of the same size took its place: half of one and half of the other is neither."""
+    opened = source._open_object
+    content = talk.read_bytes()
+
+    def replace_meanwhile(asked: source.Source, *arguments: Any) -> dict[str, Any]:
+        answer = opened(asked, *arguments)
+        aws.put_object(Bucket=BUCKET, Key="talk.mp4", Body=content[::-1])
+        return {**answer, "Body": Breaks(answer["Body"])}
+
+    aws.put_object(Bucket=BUCKET, Key="talk.mp4", Body=content)
+    get = source_at(store, add_media(store, talk, f"s3://{BUCKET}/talk.mp4"))
+    monkeypatch.setattr(source, "_open_object", replace_meanwhile)
+    with pytest.raises(RuntimeError) as raised:  # the answer has begun: a server closes the connection
+        get("GET", {"range": "bytes=10-5009"})
+    assert isinstance(raised.value.__cause__, SourceChanged)
