@@ -163,14 +163,16 @@ def show_report(report: AnalyzeReport, result: Result | None, noticed: set[str])
     picture = (
         f", {media.video.width}x{media.video.height}, {float(media.video.fps):.2f} frames/s" if media.video else ""
     )
-    say(f"  media     {media.duration_s:.1f} s{picture}, {'audio' if media.audio else 'no audio'}")
+    say(f"  media     {media.duration_s:.1f} s{picture}, {'sound' if media.audio else 'no sound'}")
+    if result.silence:
+        say(f"  said      nothing: {result.silence}")
     for segment in result.transcript.segments[:20]:
         say(f"  {segment.start:7.2f} s  {_one_line(segment.text)}")
     if len(result.transcript.segments) > 20:
         say(f"            and {len(result.transcript.segments) - 20} more segments")
     if result.detections.frames_sampled:
         seen = ", ".join(f"{name} {count}" for name, count in result.detections.classes.items()) or "nothing"
-        say(f"  seen      {seen}  (boxes in {result.detections.frames_sampled} frames)")
+        say(f"  seen      {seen}  (boxes in {result.frames_with_boxes} of {result.detections.frames_sampled} frames)")
     if result.caption:
         say(f"  shows     {_one_line(result.caption.text)}")
     if result.tags:

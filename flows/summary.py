@@ -33,15 +33,16 @@ def markdown(result: Result) -> str:
     if result.notice:
         lines += [f"> **Note:** {plain(result.notice)}", ""]
     picture = f", {video.width} x {video.height} at {float(video.fps):.2f} frames/s" if video else ", no video"
-    lines += [f"{media.duration_s:.1f} s{picture}, {'with' if media.audio else 'no'} audio", ""]
+    lines += [f"{media.duration_s:.1f} s{picture}, {'with' if media.audio else 'no'} sound", ""]
     if result.transcript.segments:
         lines += [f"## Said ({result.transcript.language})", ""]
         lines += [f"- `{segment.start:7.2f}` {plain(segment.text)}" for segment in result.transcript.segments[:40]]
         lines += [f"- and {len(result.transcript.segments) - 40} more"] if len(result.transcript.segments) > 40 else []
     else:
-        lines += ["Nothing was said, as far as the models can hear."]
+        lines += [f"## Said\n\nNothing: {result.silence}."]
     if result.detections.classes:
-        lines += ["", f"## Seen in {result.detections.frames_sampled} frames", "", "| class | boxes |", "|---|---|"]
+        frames = f"{result.frames_with_boxes} of {result.detections.frames_sampled} frames"
+        lines += ["", f"## Seen in {frames}", "", "| class | boxes |", "|---|---|"]
         lines += [f"| {plain(name)} | {count} |" for name, count in result.detections.classes.items()]
     if result.caption or result.tags:
         lines += ["", "## Shown", ""]
@@ -68,7 +69,6 @@ def stage_rows(result: Result) -> list[dict[str, Any]]:
     ]
 
 
-def backfill(report: BackfillReport) -> str:
 def source_rows(reports: Iterable[AnalyzeReport]) -> list[dict[str, Any]]:
     """One row per source: what became of it, and why."""
     return [
@@ -83,6 +83,7 @@ def source_rows(reports: Iterable[AnalyzeReport]) -> list[dict[str, Any]]:
     ]
 
 
+def backfill(report: BackfillReport) -> str:
     """What a backfill came to."""
     rows = {
         "listed": f"{report.listed} ({report.bytes / 1e9:.3f} GB)",

@@ -345,7 +345,26 @@ class Result(Record):
     """US dollars per stage, and `total`."""
     created: datetime
     notice: str | None = None
-    """Set when bundled demonstration models made this."""
+    """What a reader must know before the facts: demonstration models, stages left out, a store without conditions."""
+
+    @property
+    def is_demonstration(self) -> bool:
+        """Did bundled demonstration models make any of this?"""
+        return any(model.bundled for model in self.models.values())
+
+    @property
+    def frames_with_boxes(self) -> int:
+        """Sampled frames in which something was detected."""
+        return sum(bool(frame.boxes) for frame in self.detections.frames)
+
+    @property
+    def silence(self) -> str | None:
+        """Why the transcript has no text: no sound, not transcribed, no words were heard; None where it has some."""
+        if self.transcript.segments:
+            return None
+        if self.media.audio is None:
+            return "no sound"
+        return "no words were heard" if "transcript" in self.models else "not transcribed"
 
 
 class Quarantined(Record):

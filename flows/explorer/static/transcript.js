@@ -11,7 +11,7 @@ export const makeTranscript = (media, seek) => {
   list.replaceChildren(...lines.map((line) => el("li", {}, line)));
   lines.forEach((line, at) => line.addEventListener("click", () => seek(starts[at] + 0.001)));
   none.hidden = lines.length > 0;
-  none.textContent = "No words were heard.";
+  none.textContent = media.silence ? `Nothing was said: ${media.silence}.` : "";
   find.hidden = lines.length < 4;
   find.addEventListener("input", () => {
     const wanted = find.value.trim().toLowerCase();

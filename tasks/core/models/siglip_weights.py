@@ -18,7 +18,9 @@ from tasks.core.models import bundled
 from tasks.core.models.weights import WeightsFile, file_digest, has_gpu, not_found
 from tasks.core.schema import ModelInfo
 
-DEFAULT = "google/siglip-so400m-patch14-384"
+ON_GPU, ON_CPU = "google/siglip-so400m-patch14-384", "google/siglip-base-patch16-224"
+"""What is recommended where there is none: `auto` takes the best on a GPU, and the quickest on a CPU."""
+
 OWNER = "google"
 """Publisher that a name without one means."""
 
@@ -44,7 +46,7 @@ def resolve_siglip(
     if name == "auto":
         ranked = [(cost, path) for path in _models(models_dir) if (cost := _cost(path)) is not None]
         if not ranked:
-            raise not_found("no SigLIP model", folders, DEFAULT)
+            raise not_found("no SigLIP model", folders, ON_GPU if has_gpu(gpu) else ON_CPU)
         ranked.sort(key=lambda found: (-found[0] if has_gpu(gpu) else found[0], str(found[1])))
         return _weights(ranked[0][1])
     path = Path(name).expanduser()
@@ -69,7 +71,7 @@ def fetch_siglip(name: str, models_dir: Path | None) -> WeightsFile:
     """
     repository = name if "/" in name else f"{OWNER}/{name}"
     if not REPOSITORY.fullmatch(name):
-        raise ModelNotFound(f"{name}: no name of a repository; write it as {DEFAULT}")
+        raise ModelNotFound(f"{name}: no name of a repository; write it as {ON_CPU}")
     if models_dir is None:
         return _weights(_download(repository, None)[0])
     models_dir.mkdir(parents=True, exist_ok=True)
@@ -211,7 +213,7 @@ def _download(repository: str, folder: Path | None) -> tuple[Path, str]:
         ) from error
     except RepositoryNotFoundError as error:
         raise ModelNotFound(
-            f"{repository}: no such repository, or it is private; check the name ({DEFAULT})", detail=str(error)
+            f"{repository}: no such repository, or it is private; check the name ({ON_CPU})", detail=str(error)
         ) from error
     except Exception as error:  # huggingface_hub's errors, its HTTP library's and the system's have no common base
         raise NetworkError(f"{repository}: the download failed ({error}); check the network and try again") from error

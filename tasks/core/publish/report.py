@@ -142,9 +142,10 @@ def _figures(result: Result, named: list[str]) -> list[tuple[str, str, str]]:
     work = sum(stage.wall_s for stage in result.timing.values())
     figures = [("Duration", clock(result.media.duration_s), size(result.media.bytes))]
     remark = f"{min(share, 1.0):.0%}, {words:,} words"
-    figures.append(("Speech", clock(spoken), remark) if words else ("Speech", "none", "no words were heard"))
+    figures.append(("Speech", clock(spoken), remark) if words else ("Speech", "none", result.silence or "no words"))
     if found.frames_sampled:
-        figures.append(("Detections", f"{boxes:,}", f"in {found.frames_sampled:,} frames"))
+        remark = f"in {result.frames_with_boxes:,} of {found.frames_sampled:,} frames"
+        figures.append(("Detections", f"{boxes:,}", remark))
         remark = f"{found.classes[named[0]]:,} boxes of {named[0]}" if named else "nothing found"
         figures.append(("Classes", str(len(named)), remark))
     if result.scenes:

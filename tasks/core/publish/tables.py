@@ -255,7 +255,7 @@ def _runs(result: Result) -> Iterator[Row]:
         "bytes_out": sum(stage.bytes_out for stage in timing),
         "cost_usd": result.cost.get("total", 0.0),
         "models": sorted((stage, f"{model.name}@{model.digest}") for stage, model in result.models.items()),
-        "demonstration": result.notice is not None,
+        "demonstration": result.is_demonstration,
     }
 
 

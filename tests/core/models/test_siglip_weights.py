@@ -11,9 +11,11 @@ import pytest
 
 from tasks.core.errors import BadModel, ModelNotFound, NetworkError
 from tasks.core.models import bundled, siglip_weights
-from tasks.core.models.siglip_weights import fetch_siglip, list_siglips, resolve_siglip
+from tasks.core.models.siglip_weights import ON_CPU, ON_GPU, fetch_siglip, list_siglips, resolve_siglip
 from tasks.core.models.weights import fetch_weights, list_models
+from tests.source_tree import ROOT
 
+README = ROOT / "README.md"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -74,8 +76,6 @@ def test_the_digest_is_of_every_weights_file(models: Path) -> None:
 
 
 def test_auto_takes_the_best_for_the_hardware_and_never_the_bundled_one(models: Path, cache: Path) -> None:
-    with pytest.raises(ModelNotFound, match=r"models fetch google/siglip-so400m-patch14-384"):
-        resolve_siglip("auto", models)
     large = put(models / "siglip-large", hidden_size=1024, num_hidden_layers=24, image_size=256, patch_size=16)
     base = put(models / "siglip-base", hidden_size=768)
     so400m = put_cached(cache, "google/x", hidden_size=1152, num_hidden_layers=27, image_size=384, patch_size=14)
@@ -85,6 +85,15 @@ def test_auto_takes_the_best_for_the_hardware_and_never_the_bundled_one(models: 
     assert resolve_siglip("auto", models, gpu=True).path == so400m
     assert resolve_siglip("auto", models, gpu=False).path == base
     assert {found.path for found in list_siglips(models)} == {bundled.SCENES_MODEL, large, base, so400m}
+
+
+@pytest.mark.parametrize(("gpu", "name"), [(True, ON_GPU), (False, ON_CPU)])
+def test_what_is_recommended_fits_the_hardware_and_is_what_the_readme_says(gpu: bool, name: str, models: Path) -> None:
+    with pytest.raises(ModelNotFound, match=f"models fetch {name}$"):
+        resolve_siglip("auto", models, gpu=gpu)
+    fetched = [line for line in README.read_text("utf-8").splitlines() if "models fetch google/" in line]
+    assert len(fetched) == 1
+    assert name in fetched[0].partition("#")[2 if gpu else 0]
 
 
 def test_bundled_is_said_to_be_bundled(models: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from tasks.core.publish.contact_sheet import audio_sheet
 from tasks.core.publish.report import money, report, seconds, size
 from tasks.core.publish.subtitles import srt, vtt
-from tasks.core.schema import ModelInfo, Result
+from tasks.core.schema import Box, Detections, FrameDetections, ModelInfo, Result, Transcript
 from tests.browser import Page, browser, chromium
 from tests.contrast import ratio, too_low
 from tests.core.publish.results import ATTACKS, empty, hostile, media, result
@@ -143,6 +143,29 @@ def test_colours_of_links_and_buttons_reach_aa_on_every_ground(scheme: int) -> N
             assert ratio(colours[text], colours[ground]) >= 4.5, (text, ground)
     assert ratio(colours["notice"], colours["notice-ground"]) >= 4.5
     assert ratio(colours["raised"], colours["accent"]) >= 3, "the sign on the button that plays"
+
+
+@pytest.mark.parametrize(
+    ("audio", "models", "said"),
+    [
+        (False, {}, "no sound"),
+        (True, {}, "not transcribed"),
+        (True, {"transcript": ModelInfo(name="base", digest="00")}, "no words were heard"),
+    ],
+)
+def test_why_there_is_no_text(audio: bool, models: dict[str, ModelInfo], said: str) -> None:
+    found = result(transcript=Transcript(), media=media(audio=audio), models=models)
+    assert found.silence == said
+    page = report(found)
+    assert [text for text in ("no sound", "not transcribed", "no words were heard") if text in page] == [said]
+    assert result().silence is None
+
+
+def test_frames_are_counted_with_boxes_and_without() -> None:
+    box = Box(xyxy=(1, 2, 3, 4), class_="person", confidence=0.9)
+    frames = [FrameDetections(index=at, time=at / 2, boxes=[box] * (at % 2)) for at in range(7)]
+    found = result(detections=Detections(frames_sampled=7, sample_fps=2, classes={"person": 3}, frames=frames))
+    assert "in 3 of 7 frames" in report(found)
 
 
 def test_segments_classes_stages_models_and_options_are_all_there() -> None:

@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks.core.publish.tables import SCHEMAS, camera_of, recorded_at, tables, write_table
+from tasks.core.schema import ModelInfo
 from tests.core.publish.results import ATTACKS, embeddings, empty, hostile, result
 
 
@@ -59,6 +60,15 @@ def test_runs_sums_the_stages() -> None:
     assert dict(row["classes"]) == {"car": 4, "person": 1}
     assert dict(row["models"]) == {"detections": "yolo11n.pt@" + "d" * 64, "embeddings": "siglip@" + "e" * 64}
     assert row["created"] == pd.Timestamp("2026-03-14T09:26Z")
+
+
+def test_a_demonstration_is_what_bundled_models_made_whatever_else_is_to_be_said() -> None:
+    real = ModelInfo(name="yolo11n.pt", digest="00")
+    toy = real.model_copy(update={"bundled": True})
+    cases = [({"detections": real}, "no embeddings", False), ({"detections": toy}, None, True), ({}, None, False)]
+    for models, notice, demonstration in cases:
+        [row] = tables(result(models=models, notice=notice))["runs"].to_dict("records")
+        assert row["demonstration"] is demonstration
 
 
 def test_scenes_tags_and_vectors() -> None:
