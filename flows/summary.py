@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from tasks.core.schema import AnalyzeReport, Result
+from tasks.core.source_names import short_name
 
 if TYPE_CHECKING:
     from flows.plan import Plan
@@ -16,9 +17,8 @@ _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~])")
 
 
 def label(source: object) -> str:
-    """The last part of a source as a name for a run: printable, at most 60 characters, no query string."""
-    last = str(source).split("?", 1)[0].rstrip("/").rsplit("/", 1)[-1]
-    return "".join(c if c.isprintable() else "?" for c in last)[:60] or "?"
+    """The last part of a source as a name for a run, see short_name; how many where there are several."""
+    return short_name(str(source)) if not isinstance(source, list) else f"{len(source)} sources"
 
 
 def plain(text: str) -> str:

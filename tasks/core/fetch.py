@@ -26,9 +26,10 @@ from tasks.core.errors import (
     UnsupportedSource,
 )
 from tasks.core.options import LimitOptions
-from tasks.core.remote import display_source, open_http, open_s3
+from tasks.core.remote import open_http, open_s3
 from tasks.core.s3 import S3Options
 from tasks.core.source_cache import Entry, SourceCache, hold
+from tasks.core.source_names import display_source
 
 __all__ = ["Fetched", "display_source", "fetch", "hold"]
 

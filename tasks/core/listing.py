@@ -13,8 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tasks.core.errors import SourceNotFound, UnsupportedSource
 from tasks.core.fetch import local_path
-from tasks.core.remote import display_source, list_s3
+from tasks.core.remote import list_s3
 from tasks.core.s3 import S3Options
+from tasks.core.source_names import display_source
 
 
 class Listed(BaseModel):

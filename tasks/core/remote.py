@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import ipaddress
+import logging
 import os
 import socket
 import ssl
@@ -15,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urljoin, urlsplit, urlunsplit
+from urllib.parse import urljoin
 
 from tasks.core.errors import (
     CredentialsRefused,
@@ -35,12 +36,12 @@ from tasks.core.s3 import (
     error_code,
     error_status,
     get_object,
-    hide_credentials,
     is_throttling,
     is_transient,
     object_chunks,
     s3_client,
 )
+from tasks.core.source_names import display_source, hide_credentials
 
 CHUNK_BYTES = 2**20
 CONNECT_S = 10.0
@@ -58,24 +59,6 @@ class Remote:
     chunks: Iterator[bytes] | None
 
 
-def display_source(source: str) -> str:
-    """A source as it may be shown and stored: no user, password, query or fragment of a URL, no control characters."""
-    scheme = source.partition("://")[0].lower()
-    if scheme in ("http", "https"):
-        try:
-            parts = urlsplit(source)
-            host = parts.netloc.rpartition("@")[2]
-            source = urlunsplit((parts.scheme, host, parts.path, "", ""))
-        except ValueError:
-            source = f"{scheme}://(no valid address)"
-    elif scheme == "s3" and "://" in source:
-        bucket, slash, key = source.partition("://")[2].partition("/")
-        source = f"{scheme}://{hide_credentials(bucket)}{slash}{key}"
-    elif "://" in source and scheme != "file":
-        source = f"{scheme}://..."
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in source)
-
-
 @contextmanager
 def open_http(url: str, validator: dict[str, str], *, allow_private_hosts: bool, deadline: float) -> Iterator[Remote]:
     """GET, following at most 5 redirects, each to a public address only unless `allow_private_hosts`.
@@ -85,6 +68,8 @@ def open_http(url: str, validator: dict[str, str], *, allow_private_hosts: bool,
     """
     import httpx
 
+    for library in ("httpx", "httpcore"):  # at INFO and DEBUG they log whole URLs
+        logging.getLogger(library).setLevel(max(logging.WARNING, logging.getLogger(library).level))
     shown = display_source(url)
     headers = {"Accept-Encoding": "identity", "User-Agent": "reelflow"}
     if "etag" in validator:

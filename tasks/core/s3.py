@@ -11,7 +11,6 @@ import functools
 import logging
 import os
 import random
-import re
 import ssl
 import threading
 import time
@@ -288,8 +287,3 @@ def is_transient(error: Any) -> bool:
     """Did the server fail, rather than refuse? 507 is a store that is full."""
     status = error_status(error)
     return error_code(error) in _TRY_AGAIN or (status >= 500 and status not in (501, 507))
-
-
-def hide_credentials(bucket: str) -> str:
-    """A bucket's name as it may be shown: without what stands before an @, as in s3://key:secret@bucket."""
-    return re.sub(r"^.*@", "", bucket)

@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator
 
+from tasks.core.source_names import short_name
+
 SCHEMA_VERSION = 1
 
 Transfer = Literal["sdr", "pq", "hlg"]
@@ -252,9 +254,8 @@ class MediaRef(Record):
 
     @property
     def name(self) -> str:
-        """Last part of the source, made fit for a label: printable, at most 60 characters."""
-        last = self.source.rstrip("/").rsplit("/", 1)[-1]
-        return "".join(c if c.isprintable() else "?" for c in last)[:60]
+        """Last part of the source, made fit for a label: printable, at most 60 characters, no secrets of a URL."""
+        return short_name(self.source)
 
 
 class ArtifactRef(Record):

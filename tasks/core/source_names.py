@@ -1,0 +1,52 @@
+"""What may be shown, stored and logged of a source's name: everything but its secrets and control characters."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit, urlunsplit
+
+MOST_LETTERS = 60
+"""Of a short name."""
+
+_SIGNED = re.compile(
+    r"\?(?=.*\b(x-amz-|x-goog-|awsaccess|signature|sig|token|access_|api_?key|password|secret)[\w-]*=)",
+    re.IGNORECASE | re.DOTALL,
+)
+_USER = re.compile(r"^(https?:/?|//)[^/?#@]*@", re.IGNORECASE)
+"""What is meant as a URL and lacks some of its first letters is taken for a path; its secrets are secrets still."""
+_URL = re.compile(r"\b[A-Za-z][A-Za-z0-9+.-]*:/+[^\s'\"<>]+")
+
+
+def display_source(source: str) -> str:
+    """A source as it may be shown and stored: no user, password, query or fragment of a URL, no control characters."""
+    scheme = source.partition("://")[0].lower()
+    if scheme in ("http", "https"):
+        try:
+            parts = urlsplit(source)
+            host = parts.netloc.rpartition("@")[2]
+            source = urlunsplit((parts.scheme, host, parts.path, "", ""))
+        except ValueError:
+            source = f"{scheme}://(no valid address)"
+    elif scheme == "s3" and "://" in source:
+        bucket, slash, key = source.partition("://")[2].partition("/")
+        source = f"{scheme}://{hide_credentials(bucket)}{slash}{key}"
+    elif "://" in source and scheme != "file":
+        source = f"{scheme}://..."
+    if scheme not in ("http", "https"):
+        source = _USER.sub(r"\1", _SIGNED.split(source, maxsplit=1)[0])
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in source)
+
+
+def hide_secrets(text: str) -> str:
+    """A text of ours or of a library with each URL in it as display_source shows it."""
+    return _URL.sub(lambda found: display_source(found[0]), text)
+
+
+def short_name(source: str) -> str:
+    """Last part of a source as a name for a run: printable, at most 60 characters, no secrets."""
+    return display_source(source).rstrip("/").rsplit("/", 1)[-1][:MOST_LETTERS] or "?"
+
+
+def hide_credentials(bucket: str) -> str:
+    """A bucket's name as it may be shown: without what stands before an @, as in s3://key:secret@bucket."""
+    return re.sub(r"^.*@", "", bucket)
