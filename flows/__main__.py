@@ -142,7 +142,7 @@ def backfill(
         say(notice, err=True, style="yellow")
     say(done.sentence(), err=json_lines)
     failed = done.failed or not matched(done.listed, prefix, glob)
-    raise typer.Exit(EXIT_FAILED if failed else EXIT_QUARANTINED if done.quarantined else 0)
+    raise typer.Exit(EXIT_FAILED if failed else EXIT_QUARANTINED if done.quarantined or done.skipped else 0)
 
 
 @app.command()

@@ -31,7 +31,7 @@ from tasks.lookup import failed
 from tasks.models import resolve_models
 from tasks.settings import settings
 from tasks.sources import recall, request_key
-from tasks.store import Store, open_store
+from tasks.store import Store, open_store, own_objects
 
 LOOKS = 16
 """Objects that are looked up in the store at the same time."""
@@ -91,9 +91,11 @@ def backfill_prefix(
     models, notices = _models(options)
     for notice in notices:
         get_run_logger().warning(notice)
-    listing = partial(list_media, prefix, select, settings().s3, root.root)
+    listing = partial(list_media, prefix, select, settings().s3, leave_out=own_objects(root))
     with counting(listing, tally):
-        looked = _look_up(listing(), root, options, models, tally, retry_quarantined=retry_quarantined)
+        looked = _look_up(
+            listing(skipped=tally.skip), root, options, models, tally, retry_quarantined=retry_quarantined
+        )
         if hand_over:
             _hand_over(looked, root, options, tally, hand_over)
         else:

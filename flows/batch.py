@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,7 +19,7 @@ from flows.analyze_media import analyze_media
 from tasks.core.errors import ReelflowError, SetupError
 from tasks.core.options import AnalyzeOptions
 from tasks.core.schema import AnalyzeReport
-from tasks.lookup import failed
+from tasks.lookup import failed, unexpected
 
 LIST_IN_FLIGHT = 4
 """Media of one run that are analysed at the same time."""
@@ -47,11 +46,7 @@ def analyze_one(source: str, store: str, options: AnalyzeOptions, version: str =
     except ReelflowError as error:
         return failed(source, error, started)
     except Exception as error:
-        logging.getLogger("reelflow").debug("unexpected failure", exc_info=error)
-        message = (
-            f"Unexpected {type(error).__name__}: {error}. REELFLOW_DEBUG=1 prints the traceback; please report it."
-        )
-        return failed(source, ReelflowError(message), started)
+        return failed(source, unexpected(error), started)
 
 
 def analyze_list(
@@ -80,16 +75,23 @@ def in_parallel(
     """Each item with what `work` made of it, as they are ready; at most `in_flight` at a time, and as many items taken.
 
     Flow runs that `work` starts are runs of their own, not children of a run in whose body this is called: a graph of
-    thousands of children helps nobody. The first exception ends the iteration, after the work in flight is done.
+    thousands of children helps nobody. The first exception of `work` ends the iteration, after the work in flight is
+    done; one of `items` after what was taken before it is given.
     """
     here = _apart()
     taken = iter(items)
+    broken: Exception | None = None
     running: dict[Future[R], T] = {}
     with ThreadPoolExecutor(in_flight, thread_name_prefix="reelflow-media") as pool:
         while True:
-            while len(running) < in_flight and (item := next(taken, None)) is not None:
-                running[pool.submit(here.copy().run, work, item)] = item
+            try:
+                while broken is None and len(running) < in_flight and (item := next(taken, None)) is not None:
+                    running[pool.submit(here.copy().run, work, item)] = item
+            except Exception as error:
+                broken = error
             if not running:
+                if broken:
+                    raise broken
                 return
             waited = wait([next(iter(running))] if in_order else running, return_when=FIRST_COMPLETED)
             for ready in waited.done:

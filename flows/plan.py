@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from flows.local_cluster import planned_workers
 from flows.tally import Tally, duration
-from tasks.core.errors import ReelflowError
+from tasks.core.errors import PermanentError, ReelflowError
 from tasks.core.fetch import display_source
 from tasks.core.listing import Listed, Selection, list_media
 from tasks.core.options import AnalyzeOptions
@@ -18,7 +18,10 @@ from tasks.lookup import find_models
 from tasks.results import read_result
 from tasks.settings import settings
 from tasks.sources import recall
-from tasks.store import Store
+from tasks.store import Store, own_objects
+
+MOST_NAMED = 20
+"""Of what cannot be listed."""
 
 MOST_MEASURED = 20
 """Results that an estimate is made from."""
@@ -37,6 +40,8 @@ class Plan(BaseModel):
     quarantined: int
     to_do: int
     to_do_bytes: int
+    skipped: int = 0
+    """What stands below the prefix and cannot be listed."""
     measured: int
     """Results that the estimate rests on; 0: on an assumption."""
     work_s: float
@@ -46,7 +51,7 @@ class Plan(BaseModel):
     wall_s: float
     """Estimated time with that many workers."""
     notices: list[str] = []
-    """Stages that every result would lack, and why."""
+    """Stages that every result would lack and why, and what cannot be listed."""
 
     def sentence(self) -> str:
         """The plan for a person, in one paragraph."""
@@ -68,7 +73,12 @@ def make_plan(
     counts = {"cached": 0, "quarantined": 0, "to do": 0}
     sizes = dict.fromkeys(counts, 0)
     measured_bytes, measured_s, measured_usd, measured = 0, 0.0, 0.0, 0
-    for found in list_media(prefix, select, settings().s3, root.root):
+    skips: list[str] = []
+
+    def skip(_: str, reason: PermanentError) -> None:
+        skips.append(reason.message)
+
+    for found in list_media(prefix, select, settings().s3, leave_out=own_objects(root), skipped=skip):
         report = recall(root, found.source, found.version, options, models, retry_quarantined=retry_quarantined)
         status = report.status if report else "to do"
         counts[status] += 1
@@ -92,12 +102,13 @@ def make_plan(
         quarantined=counts["quarantined"],
         to_do=counts["to do"],
         to_do_bytes=to_do,
+        skipped=len(skips),
         measured=measured,
         work_s=work_s,
         cost_usd=cost,
         workers=workers,
         wall_s=work_s / workers,
-        notices=notices,
+        notices=[*notices, *(f"Skipped: {why}" for why in skips[:MOST_NAMED])],
     )
 
 

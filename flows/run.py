@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 from flows.console import Interrupted, count_progress, progress
 from flows.local_server import prefect_api
 from tasks.core.errors import ReelflowError, SetupError, SourceNotFound
+from tasks.core.fetch import display_source
+from tasks.core.listing import Selection, list_media
 from tasks.core.options import AnalyzeOptions, parse_options
 from tasks.core.schema import AnalyzeReport, Result
-from tasks.lookup import answer, failed
+from tasks.lookup import answer, failed, unexpected
 from tasks.results import read_result
 from tasks.settings import settings
 from tasks.store import open_store
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
     from flows.build_text_bank import TextBankReport
     from flows.plan import Plan
     from flows.tally import BackfillReport
-    from tasks.core.listing import Selection
 
 
 def analyze_sources(sources: Sequence[str], store: str | None, assignments: Sequence[str]) -> Iterator[AnalyzeReport]:
@@ -54,6 +55,8 @@ def analyze_sources(sources: Sequence[str], store: str | None, assignments: Sequ
                 yield report or _analyze(source, root, options)
             except ReelflowError as error:
                 yield failed(source, error, started)
+            except Exception as error:
+                yield failed(source, unexpected(error), started)
 
 
 def backfill(
@@ -63,13 +66,18 @@ def backfill(
     heard: Callable[[AnalyzeReport], None],
     **arguments: Any,
 ) -> BackfillReport:
-    """Runs the backfill flow; `heard` is called with each report as it comes. Raises UnknownOption, SetupError."""
+    """Runs the backfill flow; `heard` is called with each report as it comes.
+
+    Raises UnknownOption, and for a prefix that cannot be listed SourceNotFound and so on, before anything is started;
+    SetupError.
+    """
     options = parse_options(assignments)
+    next(list_media(prefix, Selection(), settings().s3), None)
     with engine(cluster_at_once=False):
         from flows.backfill_prefix import backfill_prefix
         from flows.tally import BackfillReport, listener
 
-        with count_progress(prefix) as counted:
+        with count_progress(display_source(prefix)) as counted:
 
             def both(report: AnalyzeReport, line: str, done: int, total: int | None) -> None:
                 heard(report)
@@ -82,7 +90,10 @@ def backfill(
                 )
             finally:
                 listener.reset(token)
-        return BackfillReport.model_validate(state.result(raise_on_failure=False, _sync=True))
+        ended = state.result(raise_on_failure=False, _sync=True)
+        if isinstance(ended, Exception):
+            raise ended if isinstance(ended, ReelflowError) else unexpected(ended)
+        return BackfillReport.model_validate(ended)
 
 
 def text_bank(bank: str, store: str | None, assignments: Sequence[str]) -> TextBankReport:

@@ -91,6 +91,7 @@ def backfill(report: BackfillReport) -> str:
         "analysed before": report.cached,
         "handed over": report.handed_over,
         "set aside": report.quarantined,
+        "skipped": report.skipped,
         "failed": report.failed,
         "seconds": f"{report.seconds:.1f}",
         "USD": f"{report.cost_usd:.6f}",

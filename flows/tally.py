@@ -20,7 +20,9 @@ from pydantic import BaseModel
 
 from flows import summary
 from flows.progress import decoration
+from tasks.core.errors import PermanentError
 from tasks.core.schema import AnalyzeReport
+from tasks.lookup import skipped
 
 UPDATE_S = 5.0
 """Pause between two updates of the artifact."""
@@ -46,6 +48,8 @@ class BackfillReport(BaseModel):
     cached: int
     quarantined: int
     failed: int
+    skipped: int = 0
+    """What stands below the prefix and cannot be listed, such as a folder that may not be read."""
     handed_over: int
     seconds: float
     cost_usd: float
@@ -59,6 +63,7 @@ class BackfillReport(BaseModel):
             "analysed before": self.cached,
             "handed over": self.handed_over,
             "set aside": self.quarantined,
+            "skipped (cannot be listed)": self.skipped,
             "failed (run it again)": self.failed,
         }
         counts = ", ".join(f"{count} {name}" for name, count in parts.items() if count) or "nothing to do"
@@ -74,6 +79,7 @@ class Tally:
         self.prefix = prefix
         self.counts: Counter[str] = Counter()
         self.listed = 0
+        self.skipped = 0
         self.bytes = 0
         self.cost_usd = 0.0
         self.total: int | None = None
@@ -108,19 +114,31 @@ class Tally:
         self.listed += 1
         self.bytes += size
 
+    def skip(self, source: str, reason: PermanentError) -> None:
+        """Counts and names what cannot be listed."""
+        report = skipped(source, reason)
+        with self._lock:
+            self.skipped += 1
+            self._note(report)
+        if heard := listener.get():
+            heard(report, self.line(), self.settled, self.total)
+
     def count(self, report: AnalyzeReport) -> None:
         """Counts what became of an object."""
         with self._lock:
             self.counts[report.status] += 1
             self.cost_usd += report.cost_usd
-            if report.error and len(self.failures) < MOST_ROWS:
-                self.failures.append({"source": report.source, "status": report.status, **report.error})
+            self._note(report)
         if heard := listener.get():
             heard(report, self.line(), self.settled, self.total)
         if time.monotonic() - self._shown > UPDATE_S:
             self._shown = time.monotonic()
             with decoration():
                 update_progress_artifact(self._artifact, progress=self._percent(), description=self.line())
+
+    def _note(self, report: AnalyzeReport) -> None:
+        if report.error and len(self.failures) < MOST_ROWS:
+            self.failures.append({"source": report.source, "status": report.status, **report.error})
 
     def hand_over(self, count: int) -> None:
         """Counts objects that deployment runs were given."""
@@ -152,6 +170,7 @@ class Tally:
             cached=self.counts["cached"],
             quarantined=self.counts["quarantined"],
             failed=self.counts["failed"],
+            skipped=self.skipped,
             handed_over=self.counts["handed over"],
             seconds=round(self.seconds, 3),
             cost_usd=round(self.cost_usd, 6),

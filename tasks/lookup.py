@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from tasks.core.models import weights
 from tasks.core.models.siglip_weights import resolve_siglip
 from tasks.core.options import AnalyzeOptions, DetectionOptions, LimitOptions
 from tasks.core.schema import AnalyzeReport, MediaRef, ModelInfo
+from tasks.core.source_names import hide_secrets
 from tasks.results import quarantine, result_key, result_path, views_are_fresh, whole_result
 from tasks.settings import Settings, settings
 from tasks.store import open_store
@@ -161,21 +163,37 @@ def failed(source: str, error: ReelflowError, started: float) -> AnalyzeReport:
         result=None,
         seconds=round(time.monotonic() - started, 3),
         cached=False,
-        error={"code": error.code, "message": error.message},
+        error={"code": error.code, "message": hide_secrets(error.message)},
     )
 
 
-def quarantined(
-    source: str, store: str, found: MediaRef | None, error: PermanentError, started: float
-) -> AnalyzeReport:
+def unexpected(error: Exception) -> ReelflowError:
+    """An error that nobody foresaw, as a sentence for a person."""
+    logging.getLogger("reelflow").debug("unexpected failure", exc_info=error)
+    return ReelflowError(
+        f"Unexpected {type(error).__name__}: {hide_secrets(str(error))}. REELFLOW_DEBUG=1 prints the traceback; "
+        "please report it."
+    )
+
+
+def quarantined(source: str, store: str, found: MediaRef | None, error: ReelflowError, started: float) -> AnalyzeReport:
     """Sets the source aside and says so. `started` is of time.monotonic."""
     record = quarantine(open_store(store), source, found, error)
+    return _set_aside(record.source, record.media_id, record.code, record.message, started)
+
+
+def skipped(source: str, reason: PermanentError) -> AnalyzeReport:
+    """The report of what a listing cannot give; the store keeps no record of it."""
+    return _set_aside(fetch.display_source(source), None, reason.code, hide_secrets(reason.message), time.monotonic())
+
+
+def _set_aside(shown: str, media_id: str | None, code: str, message: str, started: float) -> AnalyzeReport:
     return AnalyzeReport(
-        source=record.source,
-        media_id=record.media_id,
+        source=shown,
+        media_id=media_id,
         status="quarantined",
         result=None,
         seconds=round(time.monotonic() - started, 3),
         cached=False,
-        error={"code": record.code, "message": record.message},
+        error={"code": code, "message": message},
     )

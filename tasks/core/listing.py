@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import fnmatch
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from tasks.core.errors import SourceNotFound, UnsupportedSource
+from tasks.core.errors import PermanentError, PermissionDenied, SourceNotFound, UnsupportedSource
 from tasks.core.fetch import local_path
 from tasks.core.remote import list_s3
 from tasks.core.s3 import S3Options
@@ -67,28 +66,52 @@ class Selection(BaseModel):
         )
 
 
-def list_media(prefix: str, selection: Selection, options: S3Options, leave_out: str | None = None) -> Iterator[Listed]:
+Skipped = Callable[[str, PermanentError], None]
+"""Called with the source and the reason of what cannot be listed."""
+
+
+def list_media(
+    prefix: str,
+    selection: Selection,
+    options: S3Options,
+    *,
+    leave_out: Callable[[str], bool] | None = None,
+    skipped: Skipped = lambda source, reason: None,
+) -> Iterator[Listed]:
     """Objects under `prefix` (s3://bucket/prefix, file:// or a folder) in the order of their names.
 
-    `leave_out` is the root URI of a store: what lies in it is our own. Markers of folders (`name/`) are no objects.
-    Raises SourceNotFound, PermissionDenied, UnsupportedSource; NetworkError, Throttled.
+    `leave_out` knows the URIs of our own objects. Markers of folders (`name/`, empty) are no objects. Whatever stands
+    below the prefix and cannot be listed is `skipped`: a folder that may not be read, a link that leads to itself,
+    nowhere or out of the prefix, a file that vanishes meanwhile.
+    Raises SourceNotFound, PermissionDenied, UnsupportedSource for the prefix itself; NetworkError, Throttled.
     """
-    found = list_s3(prefix, options) if prefix.startswith("s3://") else _list_folder(prefix)
-    ours = leave_out.rstrip("/") + "/" if leave_out else None
+    found = list_s3(prefix, options) if prefix.startswith("s3://") else _list_folder(prefix, skipped)
     for source, name, size, modified, version in found:
         listed = Listed(source=source, name=name, bytes=size, modified=modified, version=version)
-        if not (ours and _uri(source).startswith(ours)) and selection.takes(listed):
+        if not (leave_out and leave_out(_uri(source))) and selection.takes(listed):
             yield listed
 
 
-def _list_folder(prefix: str) -> Iterator[tuple[str, str, int, float, str]]:
+def _list_folder(prefix: str, skipped: Skipped) -> Iterator[tuple[str, str, int, float, str]]:
     if "://" in prefix and not prefix.startswith("file://"):
         raise UnsupportedSource(f"{display_source(prefix)}: a backfill reads a folder, file:// or s3://bucket/prefix")
-    folder = Path(local_path(prefix) if prefix.startswith("file://") else prefix).expanduser().resolve()
-    if not folder.is_dir():
-        raise SourceNotFound(f"{display_source(prefix)}: there is no such folder; to analyse one file, use analyze")
-    for entry in _walk(folder):
-        state = entry.stat()
+    shown = display_source(prefix)
+    try:
+        folder = Path(local_path(prefix) if prefix.startswith("file://") else prefix).expanduser().resolve()
+        if not folder.is_dir():
+            raise SourceNotFound(f"{shown}: there is no such folder; to analyse one file, use analyze")
+        top = _entries(folder)
+    except PermissionError:
+        raise PermissionDenied(f"{shown}: this user may not read the folder") from None
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise SourceNotFound(f"{shown}: the folder cannot be read ({reason})") from None
+    for entry in _walk(folder, top, skipped):
+        try:
+            state = entry.stat()
+        except OSError as error:
+            skipped(_named(entry.path), _reason(entry, error))
+            continue
         yield (
             _named(entry.path),
             os.fsencode(os.path.relpath(entry.path, folder)).decode(errors="replace"),
@@ -98,20 +121,50 @@ def _list_folder(prefix: str) -> Iterator[tuple[str, str, int, float, str]]:
         )
 
 
-def _walk(folder: Path | str) -> Iterator[os.DirEntry[str]]:
+def _walk(folder: Path, top: list[os.DirEntry[str]], skipped: Skipped) -> Iterator[os.DirEntry[str]]:
     """Regular files below a folder, links to folders not followed; one folder's names in memory for each level."""
-    try:
-        with os.scandir(folder) as found:
-            entries: list[Any] = sorted(found, key=lambda entry: entry.name)
-    except OSError as error:
-        raise UnsupportedSource(
-            f"{display_source(str(folder))}: the folder cannot be read ({error.strerror})"
-        ) from None
-    for entry in entries:
-        if entry.is_dir(follow_symlinks=False):
-            yield from _walk(entry.path)
-        elif entry.is_file():
-            yield entry
+    levels = [iter(top)]
+    while levels:
+        entry = next(levels[-1], None)
+        if entry is None:
+            levels.pop()
+            continue
+        try:
+            if entry.is_dir(follow_symlinks=False):
+                levels.append(iter(_entries(entry.path)))
+            elif entry.is_file():
+                yield entry
+            elif entry.is_symlink() and not _leads_within(entry, folder):
+                os.stat(entry.path)  # noqa: PTH116 - says why a link leads nowhere
+                raise UnsupportedSource(
+                    f"{display_source(entry.path)}: a link out of this folder to something that is no file; "
+                    "give what it leads to itself"
+                )
+        except (OSError, UnsupportedSource) as error:
+            skipped(_named(entry.path), _reason(entry, error))
+
+
+def _entries(folder: Path | str) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as found:
+        return sorted(found, key=lambda entry: entry.name)
+
+
+def _leads_within(entry: os.DirEntry[str], folder: Path) -> bool:
+    """Does a link lead to a folder whose content is listed anyway?"""
+    target = Path(os.path.realpath(entry.path))
+    return target.is_dir() and target.is_relative_to(folder)
+
+
+def _reason(entry: os.DirEntry[str], error: OSError | UnsupportedSource) -> PermanentError:
+    if isinstance(error, UnsupportedSource):
+        return error
+    shown = display_source(entry.path)
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        gone = "the link leads nowhere" if entry.is_symlink() else "it vanished while the folder was listed"
+        return SourceNotFound(f"{shown}: {gone}")
+    if isinstance(error, PermissionError):
+        return PermissionDenied(f"{shown}: this user may not read it; it is left out")
+    return UnsupportedSource(f"{shown}: it cannot be read ({error.strerror}); it is left out")
 
 
 def _named(path: str) -> str:

@@ -232,7 +232,7 @@ def list_s3(prefix: str, options: S3Options) -> Iterator[tuple[str, str, int, fl
         for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=start):
             for item in page.get("Contents", ()):
                 key = item["Key"]
-                if not key.endswith("/"):
+                if item["Size"] or not key.endswith("/"):
                     name = key[len(start) :].lstrip("/") or key
                     yield f"s3://{bucket}/{key}", name, item["Size"], item["LastModified"].timestamp(), item["ETag"]
 

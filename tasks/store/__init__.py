@@ -6,7 +6,8 @@ Paths inside a store are relative, with `/`; writers see whole objects or none.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +19,13 @@ BLOCK = "s3-bucket/"
 """What the address of a store in a saved Prefect block begins with; a folder of that name is `./s3-bucket/...`."""
 
 MOST_LINK_S = 3600
+
+_OWN = re.compile(
+    r"media/[0-9a-f]{32}/|tables/[a-z]+/media_id(?:=|%3D)|quarantine/[0-9a-f]{32}\.json$|sources/[0-9a-f]{32}\.json$"
+    r"|text_banks/[^/]+/[0-9a-f]+-[0-9a-f]+\.npz$|index/(\w+\.lance/|index\.json$|build\.lock$|\.[0-9a-f]{32}$)"
+    r"|\.work/|\.locks/|\.reelflow/|\.probe-"
+)
+"""Paths in a store at which we write: nothing else of what lies under its root is ours."""
 
 Guarantee = Literal["atomic", "last-writer"]
 """What `commit` keeps when two write at the same time.
@@ -134,6 +142,12 @@ def open_existing(address: str) -> Store:
             "make it: python -m flows analyze FILE."
         )
     return store
+
+
+def own_objects(store: Store) -> Callable[[str], bool]:
+    """Tells the URIs of what we wrote into this store, which is never a source, from others that lie beside it."""
+    root = f"{store.root}/"
+    return lambda uri: uri.startswith(root) and _OWN.match(uri, len(root)) is not None
 
 
 def link_seconds(seconds: int) -> int:

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import sys
+import tempfile
 import tracemalloc
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,11 +17,13 @@ import pytest
 from pydantic import ValidationError
 
 from benchmarks._corpus import HOSTILE
-from tasks.core.errors import SourceNotFound, UnsupportedSource
+from tasks.core.errors import PermanentError, SourceNotFound, UnsupportedSource
 from tasks.core.fetch import fetch
 from tasks.core.listing import Listed, Selection, list_media
 from tasks.core.options import LimitOptions
 from tasks.core.s3 import S3Options
+from tasks.core.source_names import display_source
+from tests.source_tree import ROOT
 
 ALL = Selection()
 OPTIONS = S3Options()
@@ -31,8 +38,20 @@ def bucket(s3_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, requ
     return name
 
 
-def _names(prefix: str, selection: Selection = ALL, leave_out: str | None = None) -> list[str]:
-    return [found.name for found in list_media(prefix, selection, OPTIONS, leave_out)]
+def _names(prefix: str, selection: Selection = ALL, leave_out: Callable[[str], bool] | None = None) -> list[str]:
+    return [found.name for found in list_media(prefix, selection, OPTIONS, leave_out=leave_out)]
+
+
+def _listed_and_skipped(prefix: Path) -> tuple[list[str], dict[str, str]]:
+    """Names that are listed, and by the name of what is skipped its reason code."""
+    skipped: dict[str, str] = {}
+
+    def skip(source: str, reason: PermanentError) -> None:
+        assert display_source(source) in reason.message
+        skipped[os.path.relpath(source, prefix)] = reason.code
+
+    found = list_media(str(prefix), ALL, OPTIONS, skipped=skip)
+    return [listed.name for listed in found], skipped
 
 
 def test_a_folder_is_listed_in_order(tmp_path: Path) -> None:
@@ -46,8 +65,9 @@ def test_a_folder_is_listed_in_order(tmp_path: Path) -> None:
 
 def test_a_bucket_is_listed_in_order_without_folder_markers(bucket: str) -> None:
     client = boto3.client("s3")
-    for key in ("in/b.mp4", "in/a.mp4", "in/sub/", "in/sub/c.mp4", "other/d.mp4"):
+    for key in ("in/b.mp4", "in/a.mp4", "in/sub/c.mp4", "other/d.mp4"):
         client.put_object(Bucket=bucket, Key=key, Body=b"x")
+    client.put_object(Bucket=bucket, Key="in/sub/", Body=b"")
     assert _names(f"s3://{bucket}/in/") == ["a.mp4", "b.mp4", "sub/c.mp4"]
     first = next(list_media(f"s3://{bucket}/in/", ALL, OPTIONS))
     assert first.source == f"s3://{bucket}/in/a.mp4"
@@ -102,11 +122,71 @@ def test_a_selection_that_can_take_nothing_is_refused() -> None:
         Selection(min_bytes=2, max_bytes=1)
 
 
-def test_the_store_is_left_out(tmp_path: Path) -> None:
-    for name in ("a.mp4", "store/media/x/clip.mp4", "store-2/b.mp4"):
+def test_our_own_objects_are_left_out(tmp_path: Path) -> None:
+    for name in ("a.mp4", "store/clip.mp4", "store-2/b.mp4"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
-    assert _names(str(tmp_path), leave_out=(tmp_path / "store").as_uri()) == ["a.mp4", "store-2/b.mp4"]
+    ours = (tmp_path / "store").as_uri() + "/"
+    assert _names(str(tmp_path), leave_out=lambda uri: uri.startswith(ours)) == ["a.mp4", "store-2/b.mp4"]
+
+
+def test_a_key_that_ends_like_a_folder_and_holds_data_is_an_object(bucket: str, tmp_path: Path) -> None:
+    boto3.client("s3").put_object(Bucket=bucket, Key="in/talk/", Body=b"content")
+    [found] = list_media(f"s3://{bucket}/in/", ALL, OPTIONS)
+    assert (found.name, found.source) == ("talk/", f"s3://{bucket}/in/talk/")
+    assert fetch(found.source, tmp_path, LimitOptions(), 2**20).path.read_bytes() == b"content"
+
+
+def test_links_that_lead_nowhere_are_skipped_and_named(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "a.mp4").write_bytes(b"x")
+    (folder / "sub" / "self").symlink_to("self")
+    (folder / "sub" / "up").symlink_to(folder)
+    (folder / "gone.mp4").symlink_to(folder / "none.mp4")
+    (folder / "outside").symlink_to(tmp_path)
+    (folder / "good.mp4").symlink_to(folder / "a.mp4")
+    assert _listed_and_skipped(folder) == (
+        ["a.mp4", "good.mp4"],
+        {"gone.mp4": "not_found", "outside": "unsupported_source", "sub/self": "unsupported_source"},
+    )
+
+
+def test_what_vanishes_while_it_is_listed_is_skipped_and_named(tmp_path: Path) -> None:
+    for name in ("a.mp4", "b.mp4", "c/d.mp4", "e.mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    skipped: dict[str, str] = {}
+    listing = list_media(str(tmp_path), ALL, OPTIONS, skipped=lambda source, why: skipped.update({source: why.message}))
+    assert next(listing).name == "a.mp4"
+    (tmp_path / "b.mp4").unlink()
+    shutil.rmtree(tmp_path / "c")
+    assert [found.name for found in listing] == ["e.mp4"]
+    assert list(skipped) == [f"{tmp_path}/b.mp4", f"{tmp_path}/c"]
+    assert all("vanished" in message for message in skipped.values())
+
+
+UNREADABLE = """
+import os, sys
+from tasks.core.listing import Selection, list_media
+from tasks.core.s3 import S3Options
+os.setgid(65534); os.setuid(65534)
+named = lambda source, why: print("skipped", os.path.basename(source), why.code)
+print(*(found.name for found in list_media(sys.argv[1], Selection(), S3Options(), skipped=named)))
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="another user can be become by root only")
+def test_a_folder_that_may_not_be_read_is_skipped_and_named() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        for name in ("a.mp4", "private/b.mp4", "z.mp4"):
+            (Path(folder) / name).parent.mkdir(exist_ok=True)
+            (Path(folder) / name).write_bytes(b"x")
+        (Path(folder) / "private").chmod(0o700)
+        command = [sys.executable, "-c", UNREADABLE, folder]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.splitlines() == ["skipped private permission_denied", "a.mp4 z.mp4"]
 
 
 def test_what_cannot_be_listed_says_so(tmp_path: Path, bucket: str) -> None:

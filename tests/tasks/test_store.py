@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tasks.core.errors import StoreConflict, StoreUnavailable
-from tasks.store import Store, open_existing, open_store
+from tasks.store import Store, open_existing, open_store, own_objects
 from tests.fault_proxy import FaultProxy, Faults
 
 
@@ -194,3 +194,17 @@ def test_a_store_that_cannot_be_written_says_what_to_do(tmp_path: Path) -> None:
 def test_an_unknown_scheme_is_refused() -> None:
     with pytest.raises(StoreUnavailable, match="s3://"):
         open_store("ftp://host/x")
+
+
+def test_what_is_ours_in_a_store_is_told_from_what_lies_beside_it(tmp_path: Path) -> None:
+    ours = own_objects(open_store(str(tmp_path)))
+    digest = "0123456789abcdef" * 2
+    for path in (
+        f"media/{digest}/clips/{digest}/clip_0000.mp4", f"quarantine/{digest}.json", f"sources/{digest}.json",
+        "tables/words/media_id=x/part.parquet", "text_banks/default/0a-1b.npz", "index/media.lance/data/1.lance",
+        "index/index.json", ".work/x/object", ".reelflow/probe-1",
+    ):  # fmt: skip
+        assert ours((tmp_path / path).as_uri()), path
+    for path in ("talk.mp4", "in/talk.mp4", "media/talk.mp4", "media/2026/talk.mp4", "index/talk.mp4", "tables/a.mp4"):
+        assert not ours((tmp_path / path).as_uri()), path
+    assert not ours((tmp_path.parent / "other" / "media" / digest / "x").as_uri())
