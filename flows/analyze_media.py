@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
 from typing import Any, Literal
 
 from prefect import flow, get_run_logger
@@ -15,8 +17,17 @@ from prefect.states import Completed, Failed
 from flows import summary
 from flows.progress import Progress
 from flows.task_runner import ClusterTaskRunner
-from tasks import media, publish, speech, text_bank, vision
-from tasks.core.errors import PermanentError
+from tasks import host_check, media, publish, speech, text_bank, vision
+from tasks.core.errors import (
+    DamagedArtifact,
+    PermanentError,
+    ReelflowError,
+    SourceChanged,
+    StoreUnavailable,
+    ToolFailed,
+    Unprocessable,
+    WorkerLost,
+)
 from tasks.core.fetch import display_source
 from tasks.core.frame_plan import plan_batches
 from tasks.core.options import AnalyzeOptions
@@ -24,7 +35,7 @@ from tasks.core.schema import AnalyzeReport, Findings, MediaRef, ModelInfo, Stag
 from tasks.lease import Lease, exclusive
 from tasks.lookup import quarantined
 from tasks.models import resolve_models
-from tasks.results import read_result, result_key, result_path, views_are_fresh, whole_result
+from tasks.results import forget_name, read_result, result_key, result_path, views_are_fresh, whole_result
 from tasks.settings import settings
 from tasks.sources import remember
 from tasks.stage import Meter
@@ -33,6 +44,12 @@ from tasks.store import Store, open_store
 LAST_WRITER_NOTICE = (
     "This store ignores conditional writes: of two runs on two hosts that commit at the same time, the last one stays."
 )
+
+SETTLE_S = (1.0, 4.0, 10.0)
+"""A source that changes while it is read is read anew after these pauses; one that then still changes is set aside."""
+
+MOST_DAMAGED = 3
+"""Times that a media is gone through again because an artifact of it is damaged."""
 
 LANGUAGE_WINDOWS = 3
 """Windows that the language is detected on: one may be music or a foreign quotation."""
@@ -65,23 +82,85 @@ def analyze_media(
         return analyze_list(source, store or settings().store, options, versions)
     started = time.monotonic()
     root = open_store(store or settings().store)
+    for pause_s in SETTLE_S:
+        try:
+            return _state(_settle(source, root, options, versions, started))
+        except SourceChanged:
+            time.sleep(pause_s)
+    try:
+        return _state(_settle(source, root, options, versions, started))
+    except SourceChanged as error:
+        return _state(_set_aside(source, root, None, options, versions, error, started))
+
+
+def _settle(
+    source: str, root: Store, options: AnalyzeOptions, versions: dict[str, str], started: float
+) -> AnalyzeReport:
+    """Analyses the source or sets it aside. Raises SourceChanged where it does not hold still."""
     found: MediaRef | None = None
     try:
         found, models, notices, timing = _prepare(source, root, options)
         key = result_key(found.media_id, options, models)
         if _is_done(root, found, key):
-            return _state(_settled(source, root, found, options, "cached", started))
+            return _settled(source, root, found, options, "cached", started)
         with exclusive(root, found.media_id, waiting=_say_who_works):
             if _is_done(root, found, key):
-                return _state(_settled(source, root, found, options, "cached", started))
-            _analyze(found, options, models, notices, timing)
-        return _state(_settled(source, root, found, options, "done", started))
+                return _settled(source, root, found, options, "cached", started)
+            _judge_lost_workers(
+                partial(_make_again_what_is_damaged, root, found, options, models, notices, timing),
+                display_source(source),
+                options,
+                models,
+            )
+        return _settled(source, root, found, options, "done", started)
     except PermanentError as error:
-        report = quarantined(source, root.address, found, error, started)
-        remember(root, source, found.version if found else versions.get(source, ""), options, report)
-        get_run_logger().error("%s is set aside: %s", report.source, error.message)
-        create_markdown_artifact(summary.quarantined(report), key="quarantined", description="Why it was set aside")
-        return _state(report)
+        return _set_aside(source, root, found, options, versions, error, started)
+
+
+def _judge_lost_workers(
+    work: Callable[[], None], shown: str, options: AnalyzeOptions, models: dict[str, ModelInfo]
+) -> None:
+    """Does the work, and once more where it ended its workers and a good file does not; see tasks/canary.py.
+
+    Raises Unprocessable where workers end again, ToolFailed where they do with the good file.
+    """
+    try:
+        work()
+        return
+    except WorkerLost as error:
+        lost = error
+    try:
+        for check in (host_check.try_cpu_stages, host_check.try_gpu_stages):
+            check.submit(options, models).result()
+    except Exception as failed:
+        said = getattr(failed, "message", type(failed).__name__)
+        raise ToolFailed(f"{lost.message} So it is with the bundled sample: {said}") from lost
+    try:
+        work()
+    except WorkerLost as again:
+        raise Unprocessable(
+            f"{shown}: it ends the workers that it is given to, and a good file does not; convert it to MP4 or FLAC",
+            detail=again.message,
+        ) from again
+
+
+def _make_again_what_is_damaged(
+    root: Store,
+    found: MediaRef,
+    options: AnalyzeOptions,
+    models: dict[str, ModelInfo],
+    notices: list[str],
+    timing: dict[str, StageTiming],
+) -> None:
+    damaged = ""
+    for _ in range(MOST_DAMAGED):
+        try:
+            _analyze(found, options, models, notices, timing)
+            return
+        except DamagedArtifact as error:
+            get_run_logger().warning("%s", error.message)
+            damaged = error.message
+    raise StoreUnavailable(f"{damaged}, {MOST_DAMAGED} times in a row: check what {root.root} lies on.")
 
 
 def _prepare(
@@ -214,6 +293,24 @@ def _settled(
         cost_usd=cost,
     )
     remember(root, source, found.version, options, report)
+    forget_name(root, source)
+    return report
+
+
+def _set_aside(
+    source: str,
+    root: Store,
+    found: MediaRef | None,
+    options: AnalyzeOptions,
+    versions: dict[str, str],
+    error: ReelflowError,
+    started: float,
+) -> AnalyzeReport:
+    """The report of a source that cannot be analysed, noted for backfills and shown with the run."""
+    report = quarantined(source, root.address, found, error, started)
+    remember(root, source, found.version if found else versions.get(source, ""), options, report)
+    get_run_logger().error("%s is set aside: %s", report.source, error.message)
+    create_markdown_artifact(summary.quarantined(report), key="quarantined", description="Why it was set aside")
     return report
 
 

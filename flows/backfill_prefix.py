@@ -22,7 +22,7 @@ from flows.plan import counting, make_plan
 from flows.tally import BackfillReport, Tally
 from flows.task_runner import ClusterTaskRunner
 from tasks.artifacts import content_key
-from tasks.core.errors import ReelflowError
+from tasks.core.errors import ReelflowError, SourceChanged
 from tasks.core.fetch import display_source
 from tasks.core.listing import Listed, Selection, list_media
 from tasks.core.options import AnalyzeOptions
@@ -143,7 +143,8 @@ def _analyze(
     again: list[tuple[Listed, AnalyzeReport]] = []
     for found, report in in_parallel(work, objects, in_flight):
         tally.count(report)
-        if report.status == "failed" and len(again) < MOST_RETRIED:
+        unsettled = report.status == "failed" or (report.error or {}).get("code") == SourceChanged.code
+        if unsettled and len(again) < MOST_RETRIED:
             again.append((found, report))
     for _, report in again:
         tally.recount(report)

@@ -55,7 +55,11 @@ def analyze_list(
     """The state of a run that was given several sources; its data and its table are their reports."""
 
     def work(source: str) -> AnalyzeReport:
-        return analyze_one(source, store, options, versions.get(source, ""))
+        started = time.monotonic()
+        try:
+            return analyze_one(source, store, options, versions.get(source, ""))
+        except SetupError as error:
+            return failed(source, error, started)
 
     reports = [report for _, report in in_parallel(work, sources, LIST_IN_FLIGHT)]
     create_table_artifact(summary.source_rows(reports), key="sources", description="What became of each source")

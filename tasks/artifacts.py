@@ -1,8 +1,8 @@
 """Artifacts: what a stage leaves in the store, under a key made of everything that it was computed from.
 
 A manifest (`artifact.json`), written last, makes an artifact exist. A rerun that finds it intact returns it and runs
-nothing; one whose manifest or files are gone is made again. Keys come from content and options only, so computing
-twice is safe.
+nothing; one whose manifest or files are gone, or whose content turns out to be another when it is read, is made again.
+Keys come from content and options only, so computing twice is safe.
 """
 
 from __future__ import annotations
@@ -11,12 +11,15 @@ import hashlib
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
+from tasks.core.errors import DamagedArtifact, StoreUnavailable, TransientError
+from tasks.core.options import Section
 from tasks.core.schema import ArtifactRef, MediaRef, ModelInfo, StageTiming
 from tasks.store import Store, open_store
 
@@ -41,11 +44,8 @@ def artifact_file(ref: ArtifactRef, name: str) -> Path:
 def find(store: Store, media_id: str, stage: str, key: str) -> ArtifactRef | None:
     """The artifact, if its manifest and every file that it names are in the store."""
     path = _path(media_id, stage, key)
-    found = store.read(f"{path}/{MANIFEST}")
-    if found is None:
-        return None
-    manifest = json.loads(found[0])
-    if not _complete(store, path, manifest["files"]):
+    manifest = _manifest(store, path)
+    if manifest is None or not _complete(store, path, manifest.files):
         return None
     return ArtifactRef(
         media_id=media_id,
@@ -53,8 +53,8 @@ def find(store: Store, media_id: str, stage: str, key: str) -> ArtifactRef | Non
         key=key,
         uri=store.uri(path),
         store=store.address,
-        timing=StageTiming.model_validate(manifest["timing"]),
-        finished=manifest["finished"],
+        timing=manifest.timing,
+        finished=manifest.finished,
         cached=True,
     )
 
@@ -68,12 +68,39 @@ def intact(store: Store, uri: str) -> bool:
 def save(store: Store, ref: ArtifactRef, folder: Path) -> None:
     """Stores the files of a folder, and the manifest that makes them an artifact."""
     path = _path(ref.media_id, ref.stage, ref.key)
-    files = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
-    for name in files:
-        store.put(f"{path}/{name}", folder / name, version=_version(ref))
-    made = {"host": socket.gethostname(), "pid": os.getpid()}
-    manifest = {"files": files, "timing": ref.timing.model_dump(), "finished": ref.finished, "made_by": made}
-    store.write(f"{path}/{MANIFEST}", json.dumps(manifest).encode())
+    files = sorted(folder.iterdir())
+    manifest = Manifest(
+        files={file.name: file.stat().st_size for file in files},
+        sha256={file.name: _digest(file) for file in files},
+        timing=ref.timing,
+        finished=ref.finished,
+        made_by={"host": socket.gethostname(), "pid": os.getpid()},
+    )
+    for file in files:
+        store.put(f"{path}/{file.name}", file, version=_version(ref))
+    store.write(f"{path}/{MANIFEST}", manifest.model_dump_json().encode())
+
+
+@contextmanager
+def reading(refs: Iterable[ArtifactRef]) -> Iterator[None]:
+    """Around work that reads artifacts: where it fails and one of them is damaged, that is why.
+
+    Such an artifact is taken out of the store, so that a rerun makes it again.  Raises DamagedArtifact instead of what
+    the work raised; anything else passes.
+    """
+    try:
+        yield
+    except TransientError:
+        raise
+    except Exception as error:
+        damaged = [ref for ref in refs if not _is_whole(ref, suspected=isinstance(error, DamagedArtifact))]
+        for ref in damaged:
+            store, path = _locate(ref)
+            store.delete(f"{path}/{MANIFEST}")
+        if not damaged:
+            raise
+        names = ", ".join(ref.uri for ref in damaged)
+        raise DamagedArtifact(f"{names}: missing or damaged; it is made again", detail=str(error)) from error
 
 
 def flatten(value: Any) -> Iterator[Any]:
@@ -85,6 +112,46 @@ def flatten(value: Any) -> Iterator[Any]:
             yield from flatten(item)
     else:
         yield value
+
+
+class Manifest(BaseModel):
+    """artifact.json: what makes an artifact exist."""
+
+    files: dict[str, int]
+    """Bytes by name."""
+    sha256: dict[str, str] = {}
+    timing: StageTiming
+    finished: float
+    """Unix time."""
+    made_by: dict[str, str | int] = {}
+
+
+def _manifest(store: Store, path: str) -> Manifest | None:
+    """None where there is none that can be read."""
+    found = store.read(f"{path}/{MANIFEST}")
+    try:
+        return Manifest.model_validate_json(found[0]) if found else None
+    except ValidationError:
+        return None
+
+
+def _is_whole(ref: ArtifactRef, *, suspected: bool) -> bool:
+    """Does each file hold what was written? One without a digest counts as whole unless it is suspected."""
+    store, path = _locate(ref)
+    manifest = _manifest(store, path)
+    if manifest is None or not _complete(store, path, manifest.files):
+        return False
+    if not manifest.sha256:
+        return not suspected
+    try:
+        return all(_digest(artifact_file(ref, name)) == digest for name, digest in manifest.sha256.items())
+    except StoreUnavailable:
+        return False
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _complete(store: Store, path: str, files: dict[str, int]) -> bool:
@@ -117,6 +184,8 @@ def _canonical(value: Any) -> Any:
         return value.key
     if isinstance(value, ModelInfo):
         return [value.digest, value.backend]
+    if isinstance(value, Section):
+        return value.keyed()
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
     if isinstance(value, dict):

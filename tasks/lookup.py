@@ -10,13 +10,21 @@ from pathlib import Path
 from typing import Final
 
 from tasks.core import fetch, text_bank
-from tasks.core.errors import ModelNotFound, PermanentError, ReelflowError, SourceChanged
+from tasks.core.errors import (
+    EmptySource,
+    LimitExceeded,
+    ModelNotFound,
+    PermanentError,
+    ReelflowError,
+    SourceChanged,
+    TransientError,
+)
 from tasks.core.models import weights
 from tasks.core.models.siglip_weights import resolve_siglip
 from tasks.core.options import AnalyzeOptions, DetectionOptions, LimitOptions
 from tasks.core.schema import AnalyzeReport, MediaRef, ModelInfo
 from tasks.core.source_names import hide_secrets
-from tasks.results import quarantine, result_key, result_path, views_are_fresh, whole_result
+from tasks.results import forget_name, quarantine, result_key, result_path, views_are_fresh, whole_result
 from tasks.settings import Settings, settings
 from tasks.store import open_store
 
@@ -37,15 +45,27 @@ def fetch_source(source: str, store: str, limits: LimitOptions) -> MediaRef:
 def source_file(media: MediaRef) -> Iterator[Path]:
     """A local file with the media's bytes, from this host's cache or fetched again; kept while the block reads it.
 
-    Raises SourceChanged when the source now has other bytes than the media.
+    Raises SourceChanged when the source has other bytes than the media, now or at the end of the block: what was made
+    of it, or why nothing could be, then says nothing of this media.
     """
-    again = _fetch(media.source, LimitOptions(max_bytes=max(1, media.bytes)))
+    changed = SourceChanged(
+        f"{fetch.display_source(media.source)} has changed while it was analysed; it is analysed anew."
+    )
+    try:
+        again = _fetch(media.source, LimitOptions(max_bytes=max(1, media.bytes)))
+    except (LimitExceeded, EmptySource):
+        raise changed from None
     if again.media_id != media.media_id:
-        raise SourceChanged(
-            f"{fetch.display_source(media.source)} has changed while it was analysed; run it again for the new content."
-        )
+        raise changed
     with fetch.hold(again.path):
-        yield again.path
+        try:
+            yield again.path
+        except Exception as error:
+            if not fetch.is_unchanged(again):
+                raise changed from error
+            raise
+    if not fetch.is_unchanged(again):
+        raise changed
 
 
 def _fetch(source: str, limits: LimitOptions) -> fetch.Fetched:
@@ -144,6 +164,9 @@ def answer(source: str, store: str, options: AnalyzeOptions) -> AnalyzeReport | 
             return None
     except PermanentError as error:
         return quarantined(source, store, found, error, started)
+    except TransientError:
+        return None
+    forget_name(root, source)
     return AnalyzeReport(
         source=fetch.display_source(source),
         media_id=found.media_id,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from prefect import task
 
-from tasks.artifacts import artifact_file
+from tasks.artifacts import artifact_file, reading
 from tasks.core import probe
 from tasks.core.options import AudioOptions, LimitOptions
 from tasks.core.records import load_records, save_records
@@ -32,4 +32,5 @@ def probe_media(media: MediaRef, limits: LimitOptions, audio: AudioOptions, out:
 
 def load_info(ref: ArtifactRef) -> MediaInfo:
     """Streams and duration of a `probe` artifact."""
-    return load_records(MediaInfo, artifact_file(ref, INFO))
+    with reading([ref]):
+        return load_records(MediaInfo, artifact_file(ref, INFO))

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from prefect import task
 
-from tasks.artifacts import artifact_file
+from tasks.artifacts import artifact_file, reading
 from tasks.core.cost import cost_table
 from tasks.core.fetch import display_source
 from tasks.core.options import AnalyzeOptions
@@ -54,9 +54,10 @@ def publish_result(
 
     meter = Meter()
     store = open_store(media.store)
-    found = assemble_result(store, media, info, options, models, findings, timing, notices, meter)
-    result = commit_result(store, found)
-    write_views(store, media, result, findings)
+    with reading(findings.named().values()):
+        found = assemble_result(store, media, info, options, models, findings, timing, notices, meter)
+        result = commit_result(store, found)
+        write_views(store, media, result, findings)
     release(store, media.media_id)
     return store.uri(result_path(media.media_id))
 

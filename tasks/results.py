@@ -6,11 +6,21 @@ import hashlib
 import json
 from datetime import UTC, datetime
 
+from pydantic import ValidationError
+
 from tasks import artifacts
-from tasks.core.errors import ReelflowError, StoreConflict
+from tasks.core.errors import (
+    PermissionDenied,
+    ReelflowError,
+    SourceChanged,
+    SourceNotFound,
+    StoreConflict,
+    UnsupportedSource,
+)
 from tasks.core.fetch import display_source
 from tasks.core.options import AnalyzeOptions
 from tasks.core.schema import SCHEMA_VERSION, MediaRef, ModelInfo, Quarantined, Result
+from tasks.core.source_names import hide_secrets
 from tasks.store import Store
 
 PIPELINE_VERSION = 3
@@ -30,6 +40,11 @@ VIEWS_MARKER = "views.json"
 """Names the result that the views beside it were made from, and their sizes; written after them."""
 
 
+NO_SOURCE = (SourceNotFound, UnsupportedSource, SourceChanged)
+"""What says that there is no such source (a typing error, a folder, a glob, a refused address), or none at rest yet:
+nobody has to be told of it later, so no record is kept."""
+
+
 def result_key(media_id: str, options: AnalyzeOptions, models: dict[str, ModelInfo]) -> str:
     """Equal keys mean equal results."""
     return artifacts.content_key(SCHEMA_VERSION, PIPELINE_VERSION, media_id, options, models)
@@ -44,18 +59,20 @@ def table_path(name: str, media_id: str) -> str:
 
 
 def read_result(store: Store, media_id: str) -> tuple[Result, str] | None:
-    """The committed result and its tag."""
+    """The committed result and its tag; None where there is none that can be read."""
     found = store.read(result_path(media_id))
-    return (Result.model_validate_json(found[0]), found[1]) if found else None
+    result = _parse(found[0]) if found else None
+    return (result, found[1]) if found and result else None
 
 
 def commit_result(store: Store, result: Result) -> Result:
     """Makes this the result of its media, unless an equal one is there: then that one stays and is returned."""
     text = result.model_dump_json(by_alias=True, indent=1).encode()
     for _ in range(10):
-        current = read_result(store, result.media_id)
-        if current and current[0].key == result.key:
-            return current[0]
+        current = store.read(result_path(result.media_id))
+        stands = _parse(current[0]) if current else None
+        if stands and stands.key == result.key:
+            return stands
         try:
             store.commit(result_path(result.media_id), text, current[1] if current else None)
         except StoreConflict:
@@ -83,26 +100,56 @@ def views_are_fresh(store: Store, result: Result) -> bool:
     found = store.read(f"media/{result.media_id}/{VIEWS_MARKER}")
     if found is None:
         return False
-    marker = json.loads(found[0])
-    return marker["key"] == result.key and all(store.size(path) == size for path, size in marker["files"].items())
+    try:
+        marker = json.loads(found[0])
+        return marker["key"] == result.key and all(store.size(path) == size for path, size in marker["files"].items())
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return False
 
 
 def quarantine(store: Store, source: str, media: MediaRef | None, error: ReelflowError) -> Quarantined:
-    """Sets one source aside with the reason; under its content's id or, when it has none, its name's."""
-    shown = display_source(source)
-    media_id = media.media_id if media else hashlib.sha256(shown.encode()).hexdigest()[:32]
+    """Sets one source aside with the reason; under its content's id or, where that could not be read, its name's.
+
+    Nothing is written for NO_SOURCE; a record by name goes when the name has become readable.
+    """
     record = Quarantined(
-        media_id=media_id,
-        source=shown,
+        media_id=_record_id(source, media, error),
+        source=display_source(source),
         code=error.code,
-        message=error.message,
-        detail=error.detail[:4000],
+        message=hide_secrets(error.message),
+        detail=hide_secrets(error.detail[:4000]),
         created=datetime.now(UTC),
     )
-    store.write(f"quarantine/{media_id}.json", record.model_dump_json(indent=1).encode())
+    if record.media_id:
+        store.write(f"quarantine/{record.media_id}.json", record.model_dump_json(indent=1).encode())
+    if media and record.media_id == media.media_id:
+        forget_name(store, source)
     return record
+
+
+def forget_name(store: Store, source: str) -> None:
+    """Takes away the record of a name that could not be read, now that it can."""
+    release(store, _name_id(source))
 
 
 def release(store: Store, media_id: str) -> None:
     """Takes a media out of quarantine, once it has a result."""
     store.delete(f"quarantine/{media_id}.json")
+
+
+def _record_id(source: str, media: MediaRef | None, error: ReelflowError) -> str | None:
+    if isinstance(error, NO_SOURCE):
+        return None
+    return _name_id(source) if media is None or isinstance(error, PermissionDenied) else media.media_id
+
+
+def _name_id(source: str) -> str:
+    return hashlib.sha256(display_source(source).encode()).hexdigest()[:32]
+
+
+def _parse(text: bytes) -> Result | None:
+    """None for what is damaged, or was written by a version that knew other fields: it is made again."""
+    try:
+        return Result.model_validate_json(text)
+    except ValidationError:
+        return None

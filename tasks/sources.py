@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import Any
+
+from pydantic import ValidationError
 
 from tasks import artifacts
+from tasks.core.errors import LimitExceeded, OptionError
 from tasks.core.fetch import display_source
 from tasks.core.options import AnalyzeOptions
 from tasks.core.schema import AnalyzeReport, ModelInfo, Record
@@ -25,14 +29,18 @@ class SourceRecord(Record):
     """The source's version that was analysed; see Fetched.version."""
     media_id: str
     request: str
-    """Digest of what was asked for; a source is set aside for one request only."""
+    """Digest of what was asked for; a source is set aside for one request only. See request_key."""
     error: dict[str, str] | None = None
     """Code and message, where the source was set aside."""
 
 
-def request_key(options: AnalyzeOptions) -> str:
-    """Equal keys ask for the same."""
-    return artifacts.content_key(PIPELINE_VERSION, options)
+def request_key(options: AnalyzeOptions, code: str = "") -> str:
+    """Equal keys ask for the same, and with a reason code would fail for that reason in the same way.
+
+    Limits and batch sizes change no result, so they count only where one of them was the reason.
+    """
+    bounds = options.model_dump(mode="json") if code in (LimitExceeded.code, OptionError.code) else None
+    return artifacts.content_key(PIPELINE_VERSION, options, bounds)
 
 
 def remember(store: Store, source: str, version: str, options: AnalyzeOptions, report: AnalyzeReport) -> None:
@@ -43,7 +51,7 @@ def remember(store: Store, source: str, version: str, options: AnalyzeOptions, r
         source=display_source(source),
         version=version,
         media_id=report.media_id,
-        request=request_key(options),
+        request=request_key(options, (report.error or {}).get("code", "")),
         error=report.error,
     )
     store.write(_path(source), record.model_dump_json().encode())
@@ -62,15 +70,18 @@ def recall(
     found = store.read(_path(source))
     if found is None:
         return None
-    record = SourceRecord.model_validate_json(found[0])
+    try:
+        record = SourceRecord.model_validate_json(found[0])
+    except ValidationError:
+        return None
     if record.version != version:
         return None
     if record.error is not None:
-        if retry_quarantined or record.request != request_key(options):
+        if retry_quarantined or record.request != request_key(options, record.error.get("code", "")):
             return None
         return _report(source, record, "quarantined", None)
     marker = store.read(f"media/{record.media_id}/{VIEWS_MARKER}")
-    if marker is None or json.loads(marker[0])["key"] != result_key(record.media_id, options, models):
+    if marker is None or _key_in(marker[0]) != result_key(record.media_id, options, models):
         return None
     return _report(source, record, "cached", store.uri(result_path(record.media_id)))
 
@@ -85,6 +96,13 @@ def _report(source: str, record: SourceRecord, status: str, result: str | None) 
         cached=status == "cached",
         error=record.error,
     )
+
+
+def _key_in(marker: bytes) -> Any:
+    try:
+        return json.loads(marker)["key"]
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _path(source: str) -> str:

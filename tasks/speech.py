@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.artifacts import artifact_file
+from tasks.artifacts import artifact_file, reading
 from tasks.core import audio as track
 from tasks.core import clips, segments, windows
 from tasks.core.models import weights
@@ -92,7 +92,8 @@ def transcribe(
 
 def load_segments(ref: ArtifactRef) -> list[Interval]:
     """Speech intervals of a `segments` artifact."""
-    return load_records(list[Interval], artifact_file(ref, SEGMENTS))
+    with reading([ref]):
+        return load_records(list[Interval], artifact_file(ref, SEGMENTS))
 
 
 def plan_windows(segments: ArtifactRef, options: TranscriptOptions) -> list[list[SpeechWindow]]:

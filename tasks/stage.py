@@ -1,4 +1,4 @@
-"""A stage is a Prefect task around a body that writes files: cached by content, measured, retried."""
+"""A stage is a Prefect task around a body that writes files: cached by content, measured, retried, judged."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, cast
 
 from prefect import Task, task
@@ -15,8 +15,8 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.states import Completed
 from prefect.tasks import exponential_backoff
 
-from tasks import artifacts
-from tasks.core.errors import TransientError
+from tasks import artifacts, canary
+from tasks.core.errors import SourceChanged, TransientError
 from tasks.core.sandbox import child_cpu_s
 from tasks.core.schema import ArtifactRef, MediaRef, StageTiming
 from tasks.store import open_store
@@ -27,6 +27,8 @@ submitted_at: ContextVar[float | None] = ContextVar("submitted_at", default=None
 
 def is_transient(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:
     """Is the failure worth another try? Bad media, a broken installation and a bug of ours stay what they are."""
+    if isinstance(state.data, SourceChanged):
+        return False  # the flow begins again with the new content
     return isinstance(state.data, TransientError | ConnectionError | TimeoutError)
 
 
@@ -46,10 +48,13 @@ def stage(
 
     The body's first parameter is the MediaRef; its last, `out`, is given here. The key is the digest of stage name,
     version and all other arguments. A stage that is in the store already ends in the state Cached without running.
+    A failure that says nothing of whose fault it is is judged by the canary; one that comes of a damaged artifact
+    raises DamagedArtifact.
     `label` is the task run's name after the stage, a format string over the parameters.
     """
 
     def decorate(body: Callable[..., None]) -> Task[..., ArtifactRef]:
+        canary.STAGES[name] = body
         signature = inspect.signature(body)
         visible = [p for p in signature.parameters.values() if p.name != "out"]
 
@@ -59,7 +64,13 @@ def stage(
             key = artifacts.content_key(name, version, arguments)
             if found := artifacts.find(open_store(media.store), media.media_id, name, key):
                 return Completed(name="Cached", message="Found in the store", data=found)
-            return _make(media, name, key, arguments, body, on_gpu="gpu" in tags)
+            make = partial(_make, media, name, key, arguments, body, on_gpu="gpu" in tags)
+            try:
+                return make()
+            except Exception as error:
+                if not canary.is_unexplained(error):
+                    raise
+                return canary.judge(name, arguments, error, make)
 
         run.__signature__ = inspect.Signature(visible, return_annotation=ArtifactRef)  # type: ignore[attr-defined]
         run.__annotations__ = {k: v for k, v in body.__annotations__.items() if k != "out"} | {"return": ArtifactRef}
@@ -77,7 +88,8 @@ def _make(
     ready = max([submitted_at.get() or 0.0, *(ref.finished for ref in inputs)])
     meter = Meter()
     with store.workspace() as out:
-        body(**arguments, out=out)
+        with artifacts.reading(inputs):
+            body(**arguments, out=out)
         timing = meter.timing(
             queue_s=max(0.0, meter.started - ready) if ready else 0.0,
             bytes_in=sum(ref.timing.bytes_out for ref in inputs) or media.bytes,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from prefect import task
 
 from tasks.core import text_bank
-from tasks.core.errors import BadTextBank
+from tasks.core.errors import BadTextBank, DamagedArtifact
 from tasks.core.models import siglip_weights
 from tasks.core.options import EmbeddingOptions, TagOptions
 from tasks.core.schema import BankRef, ModelInfo
@@ -53,10 +53,14 @@ def embed_text_bank(
 
 
 def load_bank_vectors(store: Store, bank: BankRef) -> BankVectors:
-    """The vectors of a bank that was embedded."""
+    """The vectors of a bank that was embedded. Raises DamagedArtifact, having taken it away to be made again."""
     from tasks.core.bank_vectors import load_vectors
 
-    return load_vectors(store.local(bank.path))
+    try:
+        return load_vectors(store.local(bank.path))
+    except DamagedArtifact:
+        store.delete(bank.path)
+        raise
 
 
 def load_embedder(model: ModelInfo, options: EmbeddingOptions) -> SiglipModel:

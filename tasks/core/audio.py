@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.core import ffmpeg
-from tasks.core.errors import CorruptMedia, ToolFailed
+from tasks.core.errors import CorruptMedia, DamagedArtifact
 from tasks.core.schema import MediaInfo
 
 SAMPLE_RATE = 16_000
@@ -71,7 +71,7 @@ def in_media_time(stream: Any, zero_s: float) -> Any:
 def load_audio(path: Path, start: float = 0.0, end: float | None = None) -> FloatArray:
     """Samples (n,) float32 in [-1, 1] of media time [start, end) from a track that extract_audio wrote.
 
-    Reads no more than that; what lies beyond the track is left out.  Raises ToolFailed where the track cannot be read.
+    Reads no more than that; what lies beyond the track is left out.  Raises DamagedArtifact for a track that is none.
     """
     import soundfile
 
@@ -79,15 +79,19 @@ def load_audio(path: Path, start: float = 0.0, end: float | None = None) -> Floa
     try:
         with soundfile.SoundFile(path) as file:
             if (file.samplerate, file.channels) != (SAMPLE_RATE, 1):
-                raise ToolFailed(f"{path}: {file.samplerate} Hz, {file.channels} channels; extract the audio again")
+                raise DamagedArtifact(
+                    f"{path}: {file.samplerate} Hz, {file.channels} channels instead of mono at 16 kHz"
+                )
             last = file.frames if end is None else min(file.frames, round(end * SAMPLE_RATE))
             if first >= last:
                 return np.zeros(0, np.float32)
             file.seek(first)
             samples: FloatArray = file.read(last - first, dtype="float32")
+            if len(samples) != last - first:
+                raise DamagedArtifact(f"{path}: the extracted audio ends at sample {first + len(samples)}")
             return samples
     except soundfile.LibsndfileError as error:
-        raise ToolFailed(f"{path}: the extracted audio cannot be read; delete it and run again") from error
+        raise DamagedArtifact(f"{path}: the extracted audio cannot be read") from error
 
 
 def frames_in(path: Path) -> int:

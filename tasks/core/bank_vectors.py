@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from tasks.core.errors import BadTextBank
+from tasks.core.errors import DamagedArtifact
 from tasks.core.text_bank import TextBank
 
 Vectors = npt.NDArray[np.float32]
@@ -64,7 +64,7 @@ def save_vectors(found: BankVectors, path: Path) -> None:
 
 
 def load_vectors(path: Path) -> BankVectors:
-    """Reads what save_vectors wrote. Raises BadTextBank when the file is damaged."""
+    """Reads what save_vectors wrote. Raises DamagedArtifact when the file is damaged."""
     try:
         with np.load(path, allow_pickle=False) as stored:
             scale, bias = stored["logits"].tolist()
@@ -77,8 +77,8 @@ def load_vectors(path: Path) -> BankVectors:
                 logit_bias=bias,
             )
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise BadTextBank(f"{path}: damaged text bank; delete it and run again") from error
+        raise DamagedArtifact(f"{path}: damaged text bank") from error
     pairs = ((found.tags, found.tag_vectors), (found.descriptions, found.description_vectors))
     if any(vectors.ndim != 2 or len(texts) != len(vectors) for texts, vectors in pairs):
-        raise BadTextBank(f"{path}: damaged text bank; delete it and run again")
+        raise DamagedArtifact(f"{path}: damaged text bank")
     return found

@@ -9,6 +9,7 @@ descriptor left with which a script or a playlist could open what it names.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -84,6 +85,10 @@ def describe(path: str, max_pixels: int, max_streams: int, formats: str, logs: L
         container: Any = av.open(source, options=options, metadata_errors="replace", buffer_size=2**18)
     except av.error.FFmpegError as error:
         raise _refusal(error, logs) from error
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise Refused("corrupt", "it points to before its own beginning") from error
     with container:
         _check_claims(container, max_pixels, max_streams, logs)
         facts = [_stream(stream, max_pixels) for stream in container.streams]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from tasks.core.errors import CorruptMedia
+from tasks.core.errors import DamagedArtifact
 
 MAX_DIMENSIONS = 8192
 
@@ -41,14 +41,14 @@ def save_embeddings(found: Embeddings, path: Path) -> None:
 
 
 def load_embeddings(path: Path) -> Embeddings:
-    """Reads what save_embeddings wrote. Raises CorruptMedia when the artifact is damaged."""
+    """Reads what save_embeddings wrote. Raises DamagedArtifact when the artifact is damaged."""
     try:
         with np.load(path, allow_pickle=False) as stored:
             slots, times, vectors = stored["slots"], stored["times"], stored["vectors"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise CorruptMedia(f"{path}: no stored embeddings; delete the artifact and run again") from error
+        raise DamagedArtifact(f"{path}: no stored embeddings") from error
     if vectors.ndim != 2 or not slots.shape == times.shape == vectors.shape[:1] or vectors.shape[1] > MAX_DIMENSIONS:
-        raise CorruptMedia(f"{path}: damaged embeddings; delete the artifact and run again")
+        raise DamagedArtifact(f"{path}: damaged embeddings")
     return Embeddings(slots.tolist(), times.tolist(), vectors)
 
 

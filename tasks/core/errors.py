@@ -1,7 +1,7 @@
-"""Everything that can go wrong with one media, as one tree.
+"""Everything that can go wrong, as one tree: whose fault it is decides what happens.
 
     ReelflowError
-    ├── PermanentError            never retried: the source is quarantined under `code`
+    ├── PermanentError            the source's: never retried, quarantined under `code`
     │   ├── SourceNotFound        not_found          no such file, key or bucket
     │   ├── PermissionDenied      permission_denied  credentials are missing or refused
     │   ├── UnsupportedSource     unsupported_source a folder, a device, a scheme we do not read
@@ -11,22 +11,26 @@
     │   ├── CorruptMedia          corrupt            a container that cannot be opened or decoded
     │   ├── UnsupportedCodec      unsupported_codec  no decoder for a stream that is needed
     │   ├── LimitExceeded         limit_exceeded     bytes, duration, pixels or streams
-    │   ├── SourceChanged         source_changed     other bytes than when the run began
+    │   ├── Unprocessable         unprocessable      a tool fails on it, and not on a good file
     │   └── OptionError           bad_option         an option that does not fit this media
-    ├── TransientError            retried with backoff and jitter
+    ├── DamagedArtifact           damaged_artifact   what a stage left in the store cannot be read: it is made again
+    ├── TransientError            nobody's: retried with backoff and jitter
     │   ├── NetworkError          network            timeout, reset, 5xx
     │   ├── Throttled             throttled          429, SlowDown
     │   ├── WorkerLost            worker_lost        a Dask worker died under the task
+    │   ├── SourceChanged         source_changed     other bytes than a moment ago: it is read anew
     │   └── StoreConflict         store_conflict     another run committed first; read and try again
-    └── SetupError                the installation, not the media: nothing is quarantined
+    └── SetupError                the host's: nothing is quarantined, and a batch stops
         ├── ModelNotFound         model_not_found    weights that cannot be had here
         ├── BadModel              bad_model          weights that are damaged, unsafe to load or of another kind
         ├── BadTextBank           bad_text_bank      a bank of tags that is missing or no bank
         ├── NoWorker              no_worker          no Dask worker offers what a task needs
         ├── StoreUnavailable      store_unavailable  the store or the host's cache cannot be read or written
         ├── CredentialsRefused    credentials        credentials for sources are missing, wrong or expired
-        └── ToolFailed            tool_failed        ffmpeg or a library failed for no fault of the media
+        └── ToolFailed            tool_failed        ffmpeg or a library failed, on a good file as well
 
+A ToolFailed that comes from a stage's own work is not yet judged: tasks/canary.py makes it Unprocessable where the same
+stage does well on a good file.
 A message says what happened to which media and what to do next.
 """
 
@@ -93,12 +97,18 @@ class LimitExceeded(PermanentError):
     code = "limit_exceeded"
 
 
-class SourceChanged(PermanentError):
-    code = "source_changed"
+class Unprocessable(PermanentError):
+    code = "unprocessable"
 
 
 class OptionError(PermanentError):
     code = "bad_option"
+
+
+class DamagedArtifact(ReelflowError):
+    """Something that a stage left in the store is missing or damaged; it has been taken away, or is to be."""
+
+    code = "damaged_artifact"
 
 
 class TransientError(ReelflowError):
@@ -117,6 +127,10 @@ class Throttled(TransientError):
 
 class WorkerLost(TransientError):
     code = "worker_lost"
+
+
+class SourceChanged(TransientError):
+    code = "source_changed"
 
 
 class StoreConflict(TransientError):

@@ -21,8 +21,8 @@ from tasks.core.errors import (
     LimitExceeded,
     NetworkError,
     PermissionDenied,
+    SourceChanged,
     SourceNotFound,
-    TransientError,
     UnsupportedSource,
 )
 from tasks.core.options import LimitOptions
@@ -31,7 +31,7 @@ from tasks.core.s3 import S3Options
 from tasks.core.source_cache import Entry, SourceCache, hold
 from tasks.core.source_names import display_source
 
-__all__ = ["Fetched", "display_source", "fetch", "hold"]
+__all__ = ["Fetched", "display_source", "fetch", "hold", "is_unchanged"]
 
 RACY_S = 2.0
 """A file changed twice within its clock's grain looks unchanged: younger files are not remembered."""
@@ -54,6 +54,8 @@ class Fetched:
     """The content was not read: the source is the version that was read before."""
     version: str
     """Tells the source's present content from an earlier one, as listings do: ETag, or size and time; may be empty."""
+    local: bool = False
+    """The path is the source itself: it may change while it is read."""
 
 
 def fetch(
@@ -69,8 +71,8 @@ def fetch(
     """Make `source` (path, file://, s3://, http(s)://) a local file, and say what its content is.
 
     Hold the path (`with hold(fetched.path):`) while it is read; until then it stays for at least 10 minutes.
-    Raises SourceNotFound, PermissionDenied, UnsupportedSource, EmptySource, LimitExceeded; NetworkError, Throttled;
-    CredentialsRefused; StoreUnavailable where the cache cannot be used.
+    Raises SourceNotFound, PermissionDenied, UnsupportedSource, EmptySource, LimitExceeded; NetworkError, Throttled,
+    SourceChanged; CredentialsRefused; StoreUnavailable where the cache cannot be used.
     """
     started = time.monotonic()
     match = _SCHEME.match(source)
@@ -85,8 +87,27 @@ def fetch(
     else:
         raise UnsupportedSource(f"{shown}: {scheme}:// is not read; give a path, file://, s3:// or https://")
     return Fetched(
-        path, entry.media_id, entry.sha256, entry.bytes, shown, time.monotonic() - started, cached, _version(entry)
+        path,
+        entry.media_id,
+        entry.sha256,
+        entry.bytes,
+        shown,
+        time.monotonic() - started,
+        cached,
+        _version(entry),
+        local=scheme in ("", "file"),
     )
+
+
+def is_unchanged(fetched: Fetched) -> bool:
+    """Does the path still hold the bytes that were read? The cache's copy of a remote source always does."""
+    if not fetched.local:
+        return True
+    try:
+        now = fetched.path.stat()
+    except OSError:
+        return False
+    return f"{now.st_size}-{now.st_mtime_ns}" == fetched.version
 
 
 def local_path(uri: str) -> str:
@@ -115,7 +136,7 @@ def _fetch_local(text: str, shown: str, cache: SourceCache, limits: LimitOptions
             raise NetworkError(f"{shown}: reading it failed ({error.strerror}); it is tried again") from error
         after = os.fstat(file.fileno())
         if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
-            raise TransientError(f"{shown}: it changed while it was read; it is tried again")
+            raise SourceChanged(f"{shown}: it changed while it was read; it is tried again")
     entry = Entry(digest, before.st_size, validator)
     if time.time() - before.st_mtime > RACY_S:
         cache.remember(key, entry)

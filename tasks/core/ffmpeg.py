@@ -16,7 +16,7 @@ from typing import Any
 
 from tasks.core.errors import CorruptMedia, LimitExceeded, ToolFailed
 from tasks.core.host import available_cores
-from tasks.core.sandbox import Bounds, run_confined
+from tasks.core.sandbox import Bounds, Finished, run_confined
 
 PROTOCOLS = "file,pipe"
 DEMUXERS = (
@@ -26,21 +26,24 @@ DEMUXERS = (
 """libavformat's names of the containers that are read. None of them opens a second file by itself."""
 MOST_THREADS = 16
 """More threads of one codec gain nothing and cost memory each."""
+LARGE_SHARE = 0.25
+"""A child that held more than this share of the memory it may use was made large by its input."""
 LOWER_BOUND_S = 120.0
 """No run is given less: a busy machine must not quarantine a good file."""
 
-# what ffmpeg says when the file is at fault, and when the machine is
+# what ffmpeg says of a file at fault; whose fault anything else is, tasks/canary.py finds out
 _MEDIA_FAULTS = re.compile(
     r"Invalid data found|moov atom not found|Error while decoding|error rate|Decoding error|corrupt|Nothing was written"
     r"|Output file is empty|Could not find codec parameters|End of file|does not contain any stream"
     r"|matches no streams|Header missing|not on whitelist",
     re.IGNORECASE,
 )
-_MACHINE_FAULTS = re.compile(
+_NOT_ALONE = re.compile(
     r"No space left|Disk quota|Permission denied|No such file|Read-only file system|Unknown encoder|No such filter"
-    r"|Unrecognized option|Option not found|Error parsing|Unknown decoder|Too many open files",
+    r"|Unrecognized option|Option not found|Error parsing|Unknown decoder|Too many open files|Input/output error",
     re.IGNORECASE,
 )
+"""Beside one of these, a message that blames the file may be no more than its consequence."""
 
 
 def timeout_for(duration_s: float, realtime_factor: float) -> float:
@@ -111,15 +114,15 @@ def run(
     """Run one ffmpeg for one or several ffmpeg-python outputs and give what it wrote to stderr.
 
     `media` is the input, for messages.  Raises CorruptMedia where the media is at fault, LimitExceeded where a bound
-    stopped it, ToolFailed for anything else.
+    stopped it, ToolFailed for anything else: that says nothing yet of whose fault it is.
     """
     import ffmpeg
 
     program = [binary(), "-nostdin", "-hide_banner", "-loglevel", "error", "-nostats", "-y", *global_options]
     command = program + ffmpeg.get_args(ffmpeg.merge_outputs(*outputs))
-    cpu_s = timeout_s * max(2, os.cpu_count() or 1)
+    bounds = Bounds(timeout_s, timeout_s * max(2, os.cpu_count() or 1), memory_bytes, file_bytes)
     try:
-        done = run_confined(command, Bounds(timeout_s, cpu_s, memory_bytes, file_bytes))
+        done = run_confined(command, bounds)
     except OSError as error:
         raise ToolFailed(f"ffmpeg ({command[0]}) could not be started: {error.strerror}") from error
     if done.exceeded:
@@ -129,12 +132,17 @@ def run(
             detail=done.stderr,
         )
     if done.returncode:
-        raise _failure(done.returncode, done.stderr, media)
+        raise _failure(done, bounds, media)
     return done.stderr
 
 
-def _failure(returncode: int, stderr: str, media: Path) -> Exception:
-    name = media_name(media)
+def killed_for_memory(done: Finished, bounds: Bounds) -> bool:
+    """Was the child killed after its input had made it large? A small one was killed for what others took."""
+    return done.returncode == -signal.SIGKILL and done.peak_bytes > LARGE_SHARE * bounds.memory_bytes
+
+
+def _failure(done: Finished, bounds: Bounds, media: Path) -> Exception:
+    name, returncode, stderr = media_name(media), done.returncode, done.stderr
     if "exceeds specified max pixel count" in stderr:
         return LimitExceeded(
             f"{name}: its frames are larger than limits.max_pixels, whatever its header says", detail=stderr
@@ -143,17 +151,17 @@ def _failure(returncode: int, stderr: str, media: Path) -> Exception:
         return LimitExceeded(f"{name}: decoding it needs more memory than a media may use", detail=stderr)
     if returncode in (-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGFPE, -signal.SIGBUS, -signal.SIGILL):
         return CorruptMedia(f"{name}: the decoder crashed on it ({signal.Signals(-returncode).name})", detail=stderr)
-    if returncode < 0:
-        return ToolFailed(
-            f"{name}: ffmpeg was killed by {signal.Signals(-returncode).name}; the host may be out of memory",
+    if killed_for_memory(done, bounds):
+        return LimitExceeded(
+            f"{name}: decoding it was stopped at {done.peak_bytes / 2**30:.1f} GiB of memory, more than this host has",
             detail=stderr,
         )
+    if returncode < 0:
+        return ToolFailed(f"{name}: ffmpeg was killed by {signal.Signals(-returncode).name}", detail=stderr)
     last = next((line.strip() for line in reversed(stderr.splitlines()) if line.strip()), f"exit status {returncode}")
-    if not _MACHINE_FAULTS.search(stderr) and _MEDIA_FAULTS.search(stderr):
+    if not _NOT_ALONE.search(stderr) and _MEDIA_FAULTS.search(stderr):
         return CorruptMedia(f"{name}: it cannot be decoded ({last})", detail=stderr)
-    return ToolFailed(
-        f"{name}: ffmpeg failed ({last}); `python -m flows doctor` checks this installation", detail=stderr
-    )
+    return ToolFailed(f"{name}: ffmpeg failed ({last})", detail=stderr)
 
 
 def _url(path: Path) -> str:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from PIL import Image
 
-from tasks.core.errors import CorruptMedia
+from tasks.core.errors import DamagedArtifact
 from tasks.core.frame_plan import THUMBNAIL
 from tasks.core.options import FrameOptions
 from tasks.core.shots import ShotScores
@@ -81,7 +81,7 @@ def save_frames(frames: Frames, path: Path, options: FrameOptions) -> None:
 def load_frames(path: Path, use: Use = "index") -> Frames:
     """Reads from what save_frames wrote the frames with an ordinal: the samples, or (`slot`) those to be embedded.
 
-    Raises CorruptMedia when the artifact is damaged.
+    Raises DamagedArtifact when the artifact is damaged.
     """
     table, (width, height) = _read(path, ["index", "slot", "time", "image"], use)
     return Frames(
@@ -126,7 +126,7 @@ def decode_image(data: bytes, path: Path, least_width: int | None = None) -> np.
         mode = next((reduced for scale, reduced in scales.items() if width >= scale * least_width), mode)
     image = cv2.imdecode(np.frombuffer(data, np.uint8), mode)
     if image is None or max(image.shape) > MAX_SIDE_PX:
-        raise CorruptMedia(f"{path}: a stored frame is damaged; delete the artifact and run again")
+        raise DamagedArtifact(f"{path}: a stored frame is damaged")
     return np.asarray(image)
 
 
@@ -136,7 +136,7 @@ def _width(data: bytes, path: Path) -> int:
         with Image.open(io.BytesIO(data)) as header:
             return header.width
     except (OSError, Image.DecompressionBombError) as error:
-        raise CorruptMedia(f"{path}: a stored frame is damaged; delete the artifact and run again") from error
+        raise DamagedArtifact(f"{path}: a stored frame is damaged") from error
 
 
 def _encode(image: np.ndarray, quality: int, *, full_color: bool) -> bytes:
@@ -168,4 +168,4 @@ def _read(path: Path, columns: list[str], use: Use) -> tuple[pa.Table, tuple[int
         metadata = table.schema.metadata or {}
         return table.filter(pc.is_valid(table[use])), (int(metadata[b"width"]), int(metadata[b"height"]))
     except (pa.ArrowException, KeyError, ValueError) as error:
-        raise CorruptMedia(f"{path}: not a batch of frames; delete the artifact and run again") from error
+        raise DamagedArtifact(f"{path}: not a batch of frames") from error

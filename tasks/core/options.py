@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -18,6 +18,15 @@ class Section(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", model_title_generator=lambda model: model.__name__.removesuffix("Options")
     )
+
+    unkeyed: ClassVar[frozenset[str]] = frozenset()
+    """Options of how the work is done, not of what comes out: no part of a key."""
+
+    def keyed(self) -> dict[str, Any]:
+        """The options that decide what comes out, as JSON values."""
+        values = {name: getattr(self, name) for name in type(self).model_fields if name not in self.unkeyed}
+        plain = self.model_dump(mode="json", exclude=set(self.unkeyed))
+        return {name: value.keyed() if isinstance(value, Section) else plain[name] for name, value in values.items()}
 
 
 class LimitOptions(Section):
@@ -60,6 +69,8 @@ class ClipOptions(Section):
 
 
 class TranscriptOptions(Section):
+    unkeyed = frozenset({"batch_size"})
+
     enabled: bool = Field(True, description="Transcribe speech")
     model: str = Field(
         "auto", description="auto, bundled, a Whisper name (base.en, large-v3) or the path of a checkpoint"
@@ -80,6 +91,8 @@ class TranscriptOptions(Section):
 
 
 class FrameOptions(Section):
+    unkeyed = frozenset({"batch_size"})
+
     mode: Literal["uniform", "keyframes"] = Field(
         "uniform", description="uniform: `fps` a second. keyframes: key frames only"
     )
@@ -147,6 +160,8 @@ class TagOptions(Section):
 
 class AnalyzeOptions(Section):
     """What to do with one media. Written `section.option=value` on the command line."""
+
+    unkeyed = frozenset({"limits"})
 
     audio: AudioOptions = AudioOptions()
     segments: SegmentOptions = SegmentOptions()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import sys
 from collections.abc import Sequence
 from fractions import Fraction
@@ -30,7 +31,7 @@ from tasks.core.errors import (
     UnsupportedCodec,
     UnsupportedSource,
 )
-from tasks.core.ffmpeg import DEMUXERS, media_name
+from tasks.core.ffmpeg import DEMUXERS, killed_for_memory, media_name
 from tasks.core.options import AudioOptions, LimitOptions
 from tasks.core.sandbox import Bounds, run_confined
 from tasks.core.schema import AudioStream, MediaInfo, Transfer, VideoStream
@@ -71,7 +72,8 @@ def probe(path: Path, limits: LimitOptions, audio: AudioOptions) -> MediaInfo:
     """The streams that will be analysed, with media times that start at 0.0 where the earliest of them starts.
 
     Raises NotMedia, ForbiddenFormat, CorruptMedia, UnsupportedCodec, LimitExceeded, EmptySource, SourceNotFound,
-    PermissionDenied; OptionError where `audio.stream` names no stream of this media; ToolFailed where PyAV is broken.
+    PermissionDenied; OptionError where `audio.stream` names no stream of this media; ToolFailed where PyAV fails and
+    nothing says why.
     """
     name = media_name(path)
     try:
@@ -129,14 +131,19 @@ def _demux(path: Path, name: str, size: int, limits: LimitOptions) -> dict[str, 
     command = [sys.executable, "-I", str(script), str(path.absolute()), *bounds, DEMUXERS]
     wall_s = 60 + size / SLOWEST_BYTES_PER_S
     memory = 2 * 2**30 + 40 * limits.max_pixels
-    done = run_confined(command, Bounds(wall_s, wall_s, memory))
+    bounds_of_child = Bounds(wall_s, wall_s, memory)
+    done = run_confined(command, bounds_of_child)
     if done.exceeded:
         what = f"looking into it exceeded the {done.exceeded} bound ({wall_s:.0f} s)"
         raise LimitExceeded(f"{name}: {what}", detail=done.stderr)
-    if done.returncode < 0:
+    if killed_for_memory(done, bounds_of_child):
+        raise LimitExceeded(
+            f"{name}: looking into it was stopped at {done.peak_bytes / 2**30:.1f} GiB of memory", detail=done.stderr
+        )
+    if done.returncode < 0 and done.returncode != -signal.SIGKILL:
         raise CorruptMedia(f"{name}: the demuxer crashed on it (signal {-done.returncode})", detail=done.stderr)
     if done.returncode:
-        raise ToolFailed(f"{name}: PyAV failed; `python -m flows doctor` checks this installation", detail=done.stderr)
+        raise ToolFailed(f"{name}: PyAV failed (exit status {done.returncode})", detail=done.stderr)
     facts: dict[str, Any] = json.loads(done.stdout)
     if "refused" in facts:
         raise _refusal(name, facts["refused"], facts["message"], facts["log"], limits)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
+
+from tasks.core.errors import DamagedArtifact
 
 T = TypeVar("T")
 
@@ -16,5 +18,8 @@ def save_records(value: Any, path: Path, kind: Any = Any) -> None:
 
 
 def load_records(kind: type[T], path: Path) -> T:
-    """Reads what save_records wrote; `kind` is a record, or a list of records. Raises pydantic.ValidationError."""
-    return TypeAdapter(kind).validate_json(path.read_bytes())
+    """Reads what save_records wrote; `kind` is a record, or a list of records. Raises DamagedArtifact."""
+    try:
+        return TypeAdapter(kind).validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise DamagedArtifact(f"{path}: it holds no such records", detail=str(error)) from error

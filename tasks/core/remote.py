@@ -23,6 +23,7 @@ from tasks.core.errors import (
     NetworkError,
     PermissionDenied,
     ReelflowError,
+    SourceChanged,
     SourceNotFound,
     StoreUnavailable,
     Throttled,
@@ -276,7 +277,7 @@ def _s3_failure(error: Any, bucket: str, shown: str) -> ReelflowError:
     if status == 404:
         return SourceNotFound(f"{shown}: there is no such object")
     if status == 412:
-        return NetworkError(f"{shown}: the object was replaced while it was read; it is tried again")
+        return SourceChanged(f"{shown}: the object was replaced while it was read; it is tried again")
     if is_transient(error):
         return NetworkError(f"{shown}: S3 failed ({code}); it is tried again")
     return UnsupportedSource(f"{shown}: S3 answered {status} {code}")

@@ -14,6 +14,7 @@ import resource
 import selectors
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -48,6 +49,8 @@ class Finished:
     wall_s: float
     cpu_s: float
     exceeded: str | None = None
+    peak_bytes: int = 0
+    """Most memory that the child held. It inherits the peak of this process: 0 where it held no more than that."""
 
 
 def child_cpu_s() -> float:
@@ -92,14 +95,14 @@ def run_confined(command: Sequence[str], bounds: Bounds) -> Finished:
                 time.sleep(0.002)
         child.stdout.close()
         child.stderr.close()
-    cpu_s = float(child.__dict__.pop("cpu_s", 0.0))
+    cpu_s, peak_bytes = child.__dict__.pop("used", (0.0, 0))
     _spent.cpu_s = child_cpu_s() + cpu_s
     if exceeded is None and child.returncode == -signal.SIGXCPU:
         exceeded = "time"
     elif exceeded is None and child.returncode == -signal.SIGXFSZ:
         exceeded = "file size"
     wall_s = time.monotonic() - started
-    return Finished(child.returncode, output.data(), errors.text(), wall_s, cpu_s, exceeded)
+    return Finished(child.returncode, output.data(), errors.text(), wall_s, cpu_s, exceeded, peak_bytes)
 
 
 class _Kept:
@@ -161,12 +164,14 @@ def _limit(pid: int, bounds: Bounds) -> None:
 
 
 def _reap(child: subprocess.Popen[bytes]) -> bool:
-    """Collect the child if it has ended, with the CPU time that Popen.wait would throw away."""
+    """Collect the child if it has ended, with the CPU time and memory that Popen.wait would throw away."""
     if child.returncode is not None:
         return True
     pid, status, usage = os.wait4(child.pid, os.WNOHANG)
     if pid == 0:
         return False
     child.returncode = os.waitstatus_to_exitcode(status)
-    child.__dict__["cpu_s"] = usage.ru_utime + usage.ru_stime
+    unit = 1 if sys.platform == "darwin" else 1024
+    own = usage.ru_maxrss > resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    child.__dict__["used"] = (usage.ru_utime + usage.ru_stime, usage.ru_maxrss * unit if own else 0)
     return True

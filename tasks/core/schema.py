@@ -371,7 +371,8 @@ class Result(Record):
 class Quarantined(Record):
     """quarantine/{media_id}.json: one source that cannot be analysed, and why."""
 
-    media_id: str
+    media_id: str | None
+    """Of the content or, where it could not be read, digest of the name; None where no record is kept."""
     source: str
     code: str
     message: str

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks.core.errors import CorruptMedia
+from tasks.core.errors import DamagedArtifact
 from tasks.core.options import SceneOptions
 from tasks.core.schema import SceneChange
 
@@ -179,13 +179,13 @@ def save_shots(found: ShotScores, path: Path) -> None:
 
 
 def load_shots(path: Path) -> ShotScores:
-    """Reads what save_shots wrote. Raises CorruptMedia when the artifact is damaged."""
+    """Reads what save_shots wrote. Raises DamagedArtifact when the artifact is damaged."""
     try:
         with np.load(path, allow_pickle=False) as stored:
             times, scores = stored["times"], stored["scores"]
             gists = dict(zip(stored["gist_times"].tolist(), stored["gists"], strict=True))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise CorruptMedia(f"{path}: no stored shot scores; delete the artifact and run again") from error
+        raise DamagedArtifact(f"{path}: no stored shot scores") from error
     if times.ndim != 1 or times.shape != scores.shape:
-        raise CorruptMedia(f"{path}: damaged shot scores; delete the artifact and run again")
+        raise DamagedArtifact(f"{path}: damaged shot scores")
     return ShotScores(times.tolist(), scores.tolist(), gists)

@@ -163,9 +163,9 @@ class SourceCache:
         if size > max_bytes:
             raise LimitExceeded(f"{name}: {size} bytes and more are beyond limits.max_bytes={max_bytes}")
         if size > self.max_bytes:
-            raise StoreUnavailable(
+            raise LimitExceeded(
                 f"{name}: {size} bytes and more do not fit into the source cache of {self.max_bytes} bytes; "
-                f"raise the bound of the cache in {self.root}"
+                f"raise REELFLOW_CACHE_BYTES for the cache in {self.root}"
             )
 
     def _file(self, kind: str, key: str, suffix: str = "") -> Path:

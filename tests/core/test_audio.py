@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tasks.core.audio import SAMPLE_RATE, extract_audio, load_audio, sample_count
-from tasks.core.errors import ToolFailed
+from tasks.core.errors import DamagedArtifact
 from tasks.core.options import AudioOptions, LimitOptions
 from tasks.core.probe import probe
 from tests import media
@@ -90,10 +90,10 @@ def test_load_audio_reads_a_stretch(sample: Sample, tmp_path: Path) -> None:
 
 
 def test_load_audio_refuses_other_files(sample: Sample, tmp_path: Path) -> None:
-    with pytest.raises(ToolFailed, match="44100 Hz"):
+    with pytest.raises(DamagedArtifact, match="44100 Hz"):
         load_audio(sample("audio_only", ".wav"))
     (tmp_path / "no.flac").write_text("no audio")
-    with pytest.raises(ToolFailed, match="cannot be read"):
+    with pytest.raises(DamagedArtifact, match="cannot be read"):
         load_audio(tmp_path / "no.flac")
 
 

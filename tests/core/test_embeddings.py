@@ -10,7 +10,7 @@ import pytest
 from tasks.core.bank_vectors import BankVectors
 from tasks.core.describe import describe
 from tasks.core.embeddings import Embeddings, concatenate, load_embeddings, save_embeddings
-from tasks.core.errors import CorruptMedia
+from tasks.core.errors import DamagedArtifact
 from tasks.core.options import EmbeddingOptions, SceneOptions
 from tasks.core.scenes import EmaScenes
 
@@ -40,14 +40,14 @@ def test_stored_vectors_come_back(tmp_path: Path) -> None:
     assert len(load_embeddings(path)) == 0
     for damage in (path.read_bytes()[:60], b"", b"PK\x03\x04nothing"):
         path.write_bytes(damage)
-        with pytest.raises(CorruptMedia, match="delete the artifact"):
+        with pytest.raises(DamagedArtifact, match="no stored embeddings"):
             load_embeddings(path)
 
 
 def test_vectors_that_do_not_fit_their_times_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "embeddings.npz"
     np.savez(path, slots=np.zeros(3), times=np.zeros(3), vectors=np.zeros((2, 4)))
-    with pytest.raises(CorruptMedia, match="damaged"):
+    with pytest.raises(DamagedArtifact, match="damaged"):
         load_embeddings(path)
 
 

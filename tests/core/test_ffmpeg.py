@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import pytest
 from tasks.core import ffmpeg
 from tasks.core.errors import CorruptMedia, LimitExceeded, ToolFailed
 from tasks.core.sandbox import Bounds, child_cpu_s, run_confined
+from tests.source_tree import ROOT
 
 PYTHON = (sys.executable, "-I", "-c")
 ROOMY = Bounds(wall_s=20, cpu_s=20)
@@ -120,6 +122,21 @@ def test_the_environment_holds_no_credentials(monkeypatch: pytest.MonkeyPatch) -
     done = run_confined([*PYTHON, "import os; print(sorted(os.environ))"], ROOMY)
     assert b"PATH" in done.stdout
     assert b"AWS" not in done.stdout
+
+
+def test_peak_memory_is_the_childs_own() -> None:
+    """Of a parent of 200 MB, as a worker may be."""
+    code = """
+import sys
+from tasks.core.sandbox import Bounds, run_confined
+parent = b"x" * 200_000_000
+for code in ("", "b'x' * 300_000_000"):
+    print(run_confined([sys.executable, "-I", "-c", code], Bounds(20, 20)).peak_bytes)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    small, large = map(int, done.stdout.split())
+    assert small == 0
+    assert 300e6 < large < 400e6
 
 
 def test_cpu_time_of_children_is_counted() -> None:

@@ -12,7 +12,7 @@ import pytest
 from scenedetect import AdaptiveDetector, ContentDetector
 from scenedetect.common import FrameTimecode
 
-from tasks.core.errors import CorruptMedia
+from tasks.core.errors import DamagedArtifact
 from tasks.core.frame_plan import plan_batches
 from tasks.core.frames import sample_frames
 from tasks.core.options import AudioOptions, FrameOptions, LimitOptions, SceneOptions
@@ -82,7 +82,7 @@ def test_stored_scores_come_back(tmp_path: Path) -> None:
     assert (stored.times, stored.scores, list(stored.gists)) == ([0.0, 0.04], [0.0, 1.5], [0.04])
     assert np.array_equal(stored.gists[0.04], pair)
     path.write_bytes(path.read_bytes()[:40])
-    with pytest.raises(CorruptMedia, match="delete the artifact"):
+    with pytest.raises(DamagedArtifact, match="no stored shot scores"):
         load_shots(path)
 
 

@@ -14,9 +14,7 @@ from pathlib import Path
 import pytest
 
 from tasks.core import source_cache
-from tasks.core.errors import (
-    StoreUnavailable,
-)
+from tasks.core.errors import LimitExceeded, StoreUnavailable
 from tasks.core.fetch import hold
 from tasks.core.source_cache import SourceCache
 from tests.core.sources import DIGEST, Site, get, old
@@ -48,7 +46,7 @@ def test_what_is_held_or_was_just_used_stays(cache: Path) -> None:
 
 
 def test_a_source_larger_than_the_cache(site: str, cache: Path) -> None:
-    with pytest.raises(StoreUnavailable, match="raise the bound"):
+    with pytest.raises(LimitExceeded, match="raise REELFLOW_CACHE_BYTES"):
         get(f"{site}/video.mp4", cache, cache_bytes=5000, allow_private_hosts=True)
 
 

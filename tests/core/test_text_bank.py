@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tasks.core.bank_vectors import embed_bank, load_vectors, save_vectors
-from tasks.core.errors import BadTextBank
+from tasks.core.errors import BadTextBank, DamagedArtifact
 from tasks.core.text_bank import TextBank, read_bank, resolve_bank
 
 
@@ -39,7 +39,7 @@ def test_a_tag_is_the_mean_of_its_templates(tmp_path: Path) -> None:
     assert (back.tags, back.descriptions, back.logit_scale, back.logit_bias) == (bank.tags, bank.descriptions, 2, -1)
     assert np.array_equal(back.tag_vectors, found.tag_vectors)
     (tmp_path / "bank.npz").write_bytes((tmp_path / "bank.npz").read_bytes()[:-40])
-    with pytest.raises(BadTextBank, match="delete it and run again"):
+    with pytest.raises(DamagedArtifact, match="damaged text bank"):
         load_vectors(tmp_path / "bank.npz")
 
 

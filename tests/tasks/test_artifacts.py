@@ -22,6 +22,10 @@ def test_keys_follow_options_and_inputs() -> None:
     assert base != artifacts.content_key("frames", 1, {"options": FrameOptions(fps=2)})
 
 
+def test_keys_ignore_how_many_are_worked_on_together() -> None:
+    assert artifacts.content_key(FrameOptions(batch_size=3)) == artifacts.content_key(FrameOptions())
+
+
 def test_keys_ignore_where_things_are() -> None:
     one = MediaRef(media_id="m", source="/a/x.mp4", bytes=1, store="file:///one")
     two = MediaRef(media_id="m", source="s3://b/y.mp4", bytes=1, store="s3://two")

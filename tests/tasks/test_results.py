@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from tasks import results
-from tasks.core.errors import CorruptMedia
+from tasks.core.errors import CorruptMedia, PermissionDenied, SourceChanged, SourceNotFound, UnsupportedSource
 from tasks.core.options import AnalyzeOptions, parse_options
-from tasks.core.schema import Detections, MediaInfo, ModelInfo, Result, Transcript
+from tasks.core.schema import AnalyzeReport, Detections, MediaInfo, MediaRef, ModelInfo, Result, Transcript
+from tasks.sources import recall, remember, request_key
 from tasks.store import Store, open_store
 
 
@@ -89,6 +91,54 @@ def test_the_key_follows_content_options_and_models() -> None:
     assert base != results.result_key("m", AnalyzeOptions(), {})
 
 
+@pytest.mark.parametrize(
+    "change", ["limits.max_bytes=5", "limits.max_duration_s=9", "frames.batch_size=3", "transcript.batch_size=3"]
+)
+def test_how_the_work_is_done_is_no_part_of_the_key(change: str) -> None:
+    changed = parse_options([change])
+    assert results.result_key("m", changed, {}) == results.result_key("m", AnalyzeOptions(), {})
+    assert request_key(changed) == request_key(AnalyzeOptions())
+    assert request_key(changed, "limit_exceeded") != request_key(AnalyzeOptions(), "limit_exceeded")
+    assert request_key(changed, "corrupt") == request_key(AnalyzeOptions(), "corrupt")
+
+
+def test_what_was_set_aside_for_a_limit_is_tried_again_with_another(store: Store) -> None:
+    for code, again in (("limit_exceeded", True), ("corrupt", False)):
+        report = AnalyzeReport(
+            source=code,
+            media_id="m",
+            status="quarantined",
+            result=None,
+            seconds=0,
+            cached=False,
+            error={"code": code, "message": "no"},
+        )
+        remember(store, code, "v1", AnalyzeOptions(), report)
+        assert recall(store, code, "v1", AnalyzeOptions(), {}) is not None
+        assert (recall(store, code, "v1", parse_options(["limits.max_bytes=5"]), {}) is None) == again
+
+
+def test_damaged_records_count_as_none(store: Store) -> None:
+    result = results.commit_result(store, _result())
+    store.write("media/m/report.html", b"page")
+    results.mark_views(store, result, {"media/m/report.html": 4})
+    remember(
+        store,
+        "a",
+        "v1",
+        AnalyzeOptions(),
+        AnalyzeReport(source="a", media_id="m", status="done", result=None, seconds=0, cached=False),
+    )
+    [record] = store.list("sources")
+    for path in (record, "media/m/views.json", "media/m/result.json"):
+        store.write(path, b'{"key": "k", "fi')
+    assert recall(store, "a", "v1", AnalyzeOptions(), {}) is None
+    assert results.read_result(store, "m") is None
+    assert not results.views_are_fresh(store, result)
+    assert results.commit_result(store, result) == result
+    assert results.read_result(store, "m") is not None
+
+
 def test_quarantine_hides_secrets_and_is_released(store: Store) -> None:
     record = results.quarantine(
         store, "https://user:pw@host/x.mp4?token=secret", None, CorruptMedia("bad", detail="tool said")
@@ -98,5 +148,26 @@ def test_quarantine_hides_secrets_and_is_released(store: Store) -> None:
     assert b"secret" not in found[0]
     assert b"pw" not in found[0]
     assert b"tool said" in found[0]
+    assert record.media_id
     results.release(store, record.media_id)
     assert store.read(f"quarantine/{record.media_id}.json") is None
+
+
+def test_a_record_by_name_goes_when_the_name_is_readable(store: Store) -> None:
+    media = MediaRef(media_id="c" * 32, source="/a.mp4", bytes=1, store=store.address)
+    results.quarantine(store, "/a.mp4", None, PermissionDenied("may not be read"))
+    results.quarantine(store, "/other.mp4", None, PermissionDenied("may not be read"))
+    assert len(list(store.list("quarantine"))) == 2
+    results.quarantine(store, "/a.mp4", media, CorruptMedia("bad"))
+    records = [json.loads(found[0]) for path in store.list("quarantine") if (found := store.read(path))]
+    assert sorted((record["source"], record["code"]) for record in records) == [
+        ("/a.mp4", "corrupt"), ("/other.mp4", "permission_denied"),
+    ]  # fmt: skip
+
+
+def test_what_is_no_source_leaves_no_record(store: Store) -> None:
+    media = MediaRef(media_id="c" * 32, source="/a.mp4", bytes=1, store=store.address)
+    for error in (SourceNotFound("typing error"), UnsupportedSource("a folder"), SourceChanged("grows")):
+        assert results.quarantine(store, "/a.mp4", None, error).media_id is None
+        assert results.quarantine(store, "/a.mp4", media, error).media_id is None
+    assert list(store.list("quarantine")) == []

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tasks.artifacts import artifact_file, find, save
-from tasks.core.errors import NetworkError, StoreConflict
+from tasks.core.errors import NetworkError, SourceChanged, StoreConflict
 from tasks.core.fetch import fetch
 from tasks.core.options import LimitOptions
 from tasks.core.s3 import S3Options, s3_client
@@ -253,7 +253,7 @@ def test_a_source_is_read_on_where_it_broke_and_not_mixed_with_another(
 
     raw.put_object(Bucket=bucket, Key="in/b.mp4", Body=content)
     proxy.draw = replace  # type: ignore[method-assign]
-    with pytest.raises(NetworkError, match="replaced while it was read"):
+    with pytest.raises(SourceChanged, match="replaced while it was read"):
         fetch(f"s3://{bucket}/in/b.mp4", tmp_path / "cache", LimitOptions(), 2**30)
     assert not list((tmp_path / "cache" / "sources" / "tmp").iterdir())
 
