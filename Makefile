@@ -23,7 +23,7 @@ PYTEST_ARGS ?= -n 2 --dist loadfile
 export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
-.PHONY: help setup demo up down test lint format bench lock clean distclean
+.PHONY: help setup demo up down test fuzz lint format bench lock clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -42,6 +42,9 @@ down: $(STAMP) ## End exactly what `make up` started
 
 test: $(STAMP) ## Run the tests; ARGS="tests/core -k probe" for some of them
 	@$(PY) -m pytest $(PYTEST_ARGS) $(ARGS)
+
+fuzz: $(STAMP) ## Analyse damaged media; N=1000 SEED=1 say how many and which
+	@$(PY) -m tests.fuzz --count $(or $(N),1000) --seed $(or $(SEED),1) $(ARGS)
 
 lint: $(STAMP) ## Check style, formatting and types
 	@$(PY) -m ruff check .
