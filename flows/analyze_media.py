@@ -222,7 +222,7 @@ def _analyze(
     progress.gather("audio", [audio])
     [heard] = progress.gather("segments", [segments])
     windows = speech.plan_windows(heard, options.transcript) if "transcript" in models else []
-    clips = [speech.cut_clips.submit(found, info, segments, options.clips)] if options.clips.enabled else []
+    clips = [speech.cut_clips.submit(found, info, audio, segments, options.clips)] if options.clips.enabled else []
     language = []
     if windows and options.transcript.language is None:
         first = windows[0][:LANGUAGE_WINDOWS]

@@ -28,7 +28,7 @@ from tasks.core.schema import (
 )
 from tasks.results import VIEWS, commit_result, release, result_key, result_path
 from tasks.settings import settings
-from tasks.speech import CLIPS, LANGUAGE, TRANSCRIPT
+from tasks.speech import CLIPS, LANGUAGE, TRANSCRIPT, load_heard
 from tasks.stage import RETRY, Meter
 from tasks.store import Store, open_store
 from tasks.vision import DESCRIPTION, DETECTIONS, SCENES
@@ -82,6 +82,7 @@ def assemble_result(
         for name, file in VIEWS.items()
         if findings.frames or not name.startswith("storyboard")
     }
+    info = assemble.checked(info, load_heard(findings.audio))
     described = (
         load_records(Description, artifact_file(findings.description, DESCRIPTION))
         if findings.description
@@ -111,7 +112,7 @@ def assemble_result(
         timing=stages,
         cost=cost_table(stages, settings().prices),
         created=datetime.now(UTC),
-        notice=" ".join([*_bundled_notice(models), *notices]) or None,
+        notice=" ".join([*_bundled_notice(models), *info.notices, *notices]) or None,
     )
 
 

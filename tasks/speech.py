@@ -12,7 +12,7 @@ from tasks.core.models import weights
 from tasks.core.models.device import choose_device, choose_precision
 from tasks.core.options import ClipOptions, SegmentOptions, TranscriptOptions
 from tasks.core.records import load_records, save_records
-from tasks.core.schema import ArtifactRef, Clip, Interval, MediaInfo, MediaRef, ModelInfo, SpeechWindow
+from tasks.core.schema import ArtifactRef, Clip, Heard, Interval, MediaInfo, MediaRef, ModelInfo, SpeechWindow
 from tasks.lookup import same_weights, source_file
 from tasks.settings import settings
 from tasks.stage import stage
@@ -25,17 +25,18 @@ if TYPE_CHECKING:
     from tasks.core.models.whisper import WhisperModel
 
 AUDIO = "audio.flac"
+HEARD = "heard.json"
 SEGMENTS = "segments.json"
 CLIPS = "clips.json"
 LANGUAGE = "language.json"
 TRANSCRIPT = "transcript.json"
 
 
-@stage("audio", version=1)
+@stage("audio", version=2)
 def extract_audio(media: MediaRef, info: MediaInfo, out: Path) -> None:
-    """The chosen audio stream as 16 kHz mono, or silence of the media's length."""
+    """The chosen audio stream as 16 kHz mono, or silence of the media's length; and what of it could be decoded."""
     with source_file(media) as path:
-        track.extract_audio(path, info, out / AUDIO)
+        save_records(track.extract_audio(path, info, out / AUDIO), out / HEARD)
 
 
 @stage("segments", version=1)
@@ -46,11 +47,13 @@ def segment_speech(media: MediaRef, audio: ArtifactRef, options: SegmentOptions,
 
 
 @stage("clips", version=2)
-def cut_clips(media: MediaRef, info: MediaInfo, segments: ArtifactRef, options: ClipOptions, out: Path) -> None:
+def cut_clips(
+    media: MediaRef, info: MediaInfo, audio: ArtifactRef, segments: ArtifactRef, options: ClipOptions, out: Path
+) -> None:
     """One small, frame-accurate clip for each stretch of speech."""
-    planned = clips.plan_clips(load_segments(segments), info.duration_s, options)
+    planned = clips.plan_clips(load_segments(segments), load_heard(audio).duration_s, options)
     with source_file(media) as path:
-        files = clips.cut_clips(path, info, planned, out, options, threads_per_task())
+        files = clips.cut_clips(path, info, artifact_file(audio, AUDIO), planned, out, options, threads_per_task())
     cut = [Clip(start=clip.start, end=clip.end, uri=file.name) for clip, file in zip(planned, files, strict=True)]
     save_records(cut, out / CLIPS)
 
@@ -88,6 +91,12 @@ def transcribe(
     spoken = load_records(str, artifact_file(language, LANGUAGE)) if language else options.language
     said = whisper.transcribe(load_model(model, options), windows, heard, options, spoken)
     save_records(said, out / TRANSCRIPT)
+
+
+def load_heard(ref: ArtifactRef) -> Heard:
+    """What became of the sound, of an `audio` artifact."""
+    with reading([ref]):
+        return load_records(Heard, artifact_file(ref, HEARD))
 
 
 def load_segments(ref: ArtifactRef) -> list[Interval]:

@@ -7,17 +7,20 @@ Each clip is an input of its own that seeks to the key frame before it, up to 8 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tasks.core import ffmpeg
-from tasks.core.audio import in_media_time, sample_count
+from tasks.core.audio import SAMPLE_RATE, sample_count
 from tasks.core.errors import CorruptMedia
 from tasks.core.options import ClipOptions
 from tasks.core.picture import DECODER_OPTIONS, display_filters
 from tasks.core.schema import Interval, MediaInfo, VideoStream
+from tasks.core.straighten import straighten_picture
 
 CLIPS_PER_RUN = 8
 FULL_HD = 1920 * 1080
@@ -28,7 +31,7 @@ INDEXED = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "flv"})
 """Containers in which a seek lands on a key frame. In the others it lands on any frame, and decoding starts at the next
 key frame: there the seek goes further back."""
 PREROLL_S = 1.0
-"""Audio decoders need up to 0.1 s before the first good sample."""
+"""Seeks land at most this early in containers that are indexed."""
 UNINDEXED_PREROLL_S = (12.0, 120.0)
 """First try and second: longer than the distance of key frames in broadcast and camera streams."""
 MOST_OFF_S = 0.12
@@ -70,6 +73,7 @@ def plan_clips(segments: Sequence[Interval], duration_s: float, options: ClipOpt
 def cut_clips(
     path: Path,
     info: MediaInfo,
+    track: Path,
     clips: Sequence[Interval],
     out_dir: Path,
     options: ClipOptions,
@@ -78,9 +82,9 @@ def cut_clips(
     """One file per interval in `out_dir`: clip_0000.mp4, or .m4a where the media has no video.
 
     A clip holds the frames with start <= time < end at their own times, as displayed, at most `height` pixels high with
-    even sides, and the chosen audio stream. Where the video stands still, has ended or has not begun yet, it holds the
-    frame that is displayed, or the first, and its pictures come evenly. Where nothing up to its end can be decoded, it
-    has sound only. Media without audio hold no speech: they give no clips.
+    even sides, and the sound of `track`, which extract_audio wrote. Where the video stands still, has ended or has not
+    begun yet, it holds the frame that is displayed, or the first, and its pictures come evenly. Where nothing up to its
+    end can be decoded, it has sound only. Media without audio hold no speech: they give no clips.
     Raises CorruptMedia, LimitExceeded, ToolFailed.
     """
     if info.audio is None or not clips:
@@ -93,14 +97,30 @@ def cut_clips(
     for out in outs:
         out.unlink(missing_ok=True)
     wanted = list(zip(clips, outs, strict=True))
-    for way in _ways(info):
-        due = [(clip, out) for clip, out in wanted if way.hold or not _stands_still(info.video, clip)]
-        for at in range(0, len(due), per_run):
-            _cut(path, info, due[at : at + per_run], options, threads, way)
-        wanted = [(clip, out) for clip, out in wanted if not _is_whole(out, clip, with_picture=info.video is not None)]
+    with _seekable(path, info, out_dir) as (source, seen):
+        for way in _ways(seen):
+            due = [(clip, out) for clip, out in wanted if way.hold or not _stands_still(seen.video, clip)]
+            for at in range(0, len(due), per_run):
+                _cut(source, seen, track, due[at : at + per_run], options, threads, way)
+            wanted = [(clip, out) for clip, out in wanted if not _is_whole(out, clip, with_picture=bool(info.video))]
     if lost := [clip for clip, out in wanted if not out.exists()]:
         raise CorruptMedia(f"{ffmpeg.media_name(path)}: nothing of its clip at {lost[0].start:.2f} s can be decoded")
     return outs
+
+
+@contextlib.contextmanager
+def _seekable(path: Path, info: MediaInfo, folder: Path) -> Iterator[tuple[Path, MediaInfo]]:
+    """The media, or a copy of its pictures on one clock: in a file of several takes no seek knows where it lands."""
+    if not info.takes or info.video is None:
+        yield path, info
+        return
+    with tempfile.TemporaryDirectory(dir=folder, prefix="straight-") as beside:
+        copy = Path(beside) / path.name  # messages name the media
+        try:
+            seen = straighten_picture(path, info, copy)
+        except CorruptMedia:
+            seen = info.model_copy(update={"video": None})
+        yield copy, seen
 
 
 def _ways(info: MediaInfo) -> list[Way]:
@@ -122,6 +142,7 @@ def _stands_still(video: VideoStream | None, clip: Interval) -> bool:
 def _cut(
     path: Path,
     info: MediaInfo,
+    track: Path,
     batch: list[tuple[Interval, Path]],
     options: ClipOptions,
     threads: int | None,
@@ -133,7 +154,7 @@ def _cut(
     reads_s = sum(clip.end - (_seek_s(info, clip, way) or 0.0) for clip, _ in batch)
     try:
         ffmpeg.run(
-            *(_output(path, info, clip, out, options, each, way) for clip, out in batch),
+            *(_output(path, info, track, clip, out, options, each, way) for clip, out in batch),
             media=path,
             timeout_s=ffmpeg.timeout_for(reads_s, REALTIME_FACTOR * max(1.0, pixels / FULL_HD)),
             global_options=["-copyts"],
@@ -143,11 +164,11 @@ def _cut(
             out.unlink(missing_ok=True)
         if len(batch) > 1:
             for one in batch:
-                _cut(path, info, [one], options, threads, way)
+                _cut(path, info, track, [one], options, threads, way)
         elif not info.video:
             raise
         elif way.preroll_s is None:
-            _cut(path, info.model_copy(update={"video": None}), batch, options, threads, Way(PREROLL_S))
+            _cut(path, info.model_copy(update={"video": None}), track, batch, options, threads, Way(PREROLL_S))
 
 
 def _seek_s(info: MediaInfo, clip: Interval, way: Way) -> float | None:
@@ -161,33 +182,35 @@ def _seek_s(info: MediaInfo, clip: Interval, way: Way) -> float | None:
 
 
 def _output(
-    path: Path, info: MediaInfo, clip: Interval, out: Path, options: ClipOptions, threads: int, way: Way
+    path: Path,
+    info: MediaInfo,
+    track: Path,
+    clip: Interval,
+    out: Path,
+    options: ClipOptions,
+    threads: int,
+    way: Way,
 ) -> Any:
-    """An ffmpeg-python output for one clip: timestamps stay the container's own up to the filters that shift them.
-
-    Where the picture stands still it is read apart from the sound, which may lie far from the last frame in the file.
-    """
-    video = info.video
-
-    def source(seek_s: float | None, **more: Any) -> Any:
-        if seek_s is not None:
-            more |= {"ss": f"{info.start_offset_s + seek_s:.6f}", "seek_timestamp": 1, "noaccurate_seek": None}
-        return ffmpeg.open_media(path, info.container, threads=threads, **DECODER_OPTIONS, **more)
-
-    zero_s, end_s = info.start_offset_s + clip.start, info.start_offset_s + clip.end
-    seek_s = _seek_s(info, clip, way)
-    pictured = source(seek_s, **({"an": None} if way.hold else {}))
-    heard = source(clip.start - PREROLL_S if clip.start > PREROLL_S else None, vn=None) if way.hold else pictured
-    assert info.audio is not None  # noqa: S101
+    """An ffmpeg-python output for one clip: timestamps stay the container's own up to the filters that shift them."""
     samples = sample_count(clip.duration_s)
-    sound = heard[str(info.audio.index)].filter("atrim", start=f"{zero_s - 0.2:.6f}", end=f"{end_s + 0.2:.6f}")
-    sound = in_media_time(sound, zero_s).filter("apad", whole_len=samples).filter("atrim", end_sample=samples)
+    first_sample = round(clip.start * SAMPLE_RATE)
+    heard = ffmpeg.open_media(track, "flac", threads=1, ss=f"{max(0.0, clip.start - PREROLL_S):.6f}")
+    sound = heard["0"].filter("atrim", start_pts=first_sample, end_pts=first_sample + samples)
+    sound = sound.filter("asetpts", f"PTS-{first_sample}").filter("apad", whole_len=samples)
     coding: dict[str, Any] = {"acodec": "aac", "ar": 16_000, "ac": 1, "audio_bitrate": "48k", "threads": threads}
+    video = info.video
     if not video:
         return ffmpeg.write_to(out, sound, format="ipod", movflags="+faststart", **coding)
+    zero_s, end_s = info.start_offset_s + clip.start, info.start_offset_s + clip.end
+    seek_s = _seek_s(info, clip, way)
+    seek: dict[str, Any] = {}
+    if seek_s is not None:
+        seek = {"ss": f"{info.start_offset_s + seek_s:.6f}", "seek_timestamp": 1, "noaccurate_seek": None}
+    # without sound: it may lie far from the last frame in the file
+    source = ffmpeg.open_media(path, info.container, threads=threads, an=None, **DECODER_OPTIONS, **seek)
     delay_s = video.decoding_delay / video.fps
     last_s = end_s + float(delay_s) + max(0.0, video.start)  # no frame after it is displayed, or is the first
-    picture = pictured[str(video.index)].filter("trim", end=f"{last_s:.6f}")
+    picture = source[str(video.index)].filter("trim", end=f"{last_s:.6f}")
     # a finer clock first: some containers count in whole frames, and a clip may begin between two
     picture = picture.filter("settb", "1/90000").filter("setpts", f"round(PTS-({zero_s + float(delay_s):.9f})/TB)")
     if way.hold:

@@ -9,6 +9,7 @@ from av.container import InputContainer
 
 from tasks.core.errors import CorruptMedia, EmptySource, ForbiddenFormat, PermissionDenied, SourceNotFound
 from tasks.core.ffmpeg import DEMUXERS, PROTOCOLS, media_name
+from tasks.core.ogg_tail import MendedFile, cut_tail
 
 
 def open_media(path: Path) -> InputContainer:
@@ -21,7 +22,9 @@ def open_media(path: Path) -> InputContainer:
     try:
         if path.stat().st_size == 0:
             raise EmptySource(f"{media_name(path)} is empty; upload it again")
-        return av.open(f"file:{path.absolute()}", options=options, metadata_errors="replace")
+        tail = cut_tail(path)
+        source = MendedFile(path, tail) if tail else f"file:{path.absolute()}"
+        return av.open(source, "r", options=options, metadata_errors="replace")
     except FileNotFoundError as error:
         raise SourceNotFound(f"{media_name(path)} does not exist; check its path") from error
     except PermissionError as error:

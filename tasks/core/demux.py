@@ -1,6 +1,6 @@
-"""What libavformat finds in one file, as JSON on stdout: run as a child process by probe.py, which never imports it.
+"""What libavformat finds in one file, as JSON on stdout: run as a child process by probe.py (sandbox.python).
 
-    python -I demux.py PATH MAX_PIXELS MAX_STREAMS FORMATS
+Its arguments: PATH MAX_PIXELS MAX_STREAMS FORMATS.
 
 Parsers of hostile containers crash and hang; here they take a process of 0.2 s with them, not a worker. libavformat has
 the bytes through a Python object: it sees no file name, so that no extension sways it, and this process has no
@@ -14,12 +14,8 @@ import json
 import os
 import re
 import resource
-import statistics
-import struct
 import sys
-from collections.abc import Iterator
-from fractions import Fraction
-from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import av
@@ -28,18 +24,13 @@ import av.subtitles.codeccontext
 import av.subtitles.stream
 import av.subtitles.subtitle
 
-PACKETS_TRIED = 200
-"""Packets of one stream that may fail to decode before the stream counts as undecodable."""
+from tasks.core.ogg_tail import MendedFile, cut_tail
+from tasks.core.packet_meter import PacketMeter, read_packets, seconds, timing
+
 LAST_PACKETS = 3
 """A cut packet so near to the end means a file that was cut: parsers hold back one or two."""
-VARIABLE_SHARE = 0.01
-"""Share of frame distances off the median by more than a tenth that makes a frame rate variable."""
 UNSTAMPED = frozenset({"avi", "asf"})
 """Containers without presentation times: libavformat guesses them where frames are reordered."""
-PACKED = frozenset({"mpeg4"})
-"""Codecs of which several frames may lie in one packet: the guessed times then go back, and are still wrong."""
-ORDER_FRAMES = 16
-"""Frames that leave the decoder in the order of their times before these are believed; no codec reorders further."""
 TOO_LARGE = re.compile(r"Picture size (\d+)x(\d+) (?:is invalid|exceeds)")
 
 
@@ -56,7 +47,7 @@ class Bytes:
 
     def __init__(self, path: str) -> None:
         raw = open(path, "rb", buffering=0)  # noqa: PTH123, SIM115
-        self.read, self.seek, self.tell = raw.read, raw.seek, raw.tell
+        self.read, self.seek, self.tell, self.fileno = raw.read, raw.seek, raw.tell, raw.fileno
 
 
 class Logs:
@@ -68,6 +59,10 @@ class Logs:
     def has(self, *parts: str) -> bool:
         return any(part in line for _, _, line in self.lines for part in parts)
 
+    def complains(self, demuxer: str) -> bool:
+        """Has the demuxer itself met an error?"""
+        return any(level <= av.logging.ERROR and name == demuxer for level, name, _ in self.lines)
+
     def text(self) -> str:
         return "".join(f"{name}: {line.strip()}\n" for _, name, line in self.lines[:40])
 
@@ -78,7 +73,8 @@ class Logs:
 
 def describe(path: str, max_pixels: int, max_streams: int, formats: str, logs: Logs) -> dict[str, Any]:
     """The container and its streams, measured by demuxing all of it and decoding one frame of each stream."""
-    source = Bytes(path)
+    tail = cut_tail(Path(path))
+    source = MendedFile(Path(path), tail) if tail else Bytes(path)
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))  # stdin, stdout, stderr: nothing can be opened any more
     options = {"protocol_whitelist": "pipe", "format_whitelist": formats}
     try:
@@ -97,16 +93,25 @@ def describe(path: str, max_pixels: int, max_streams: int, formats: str, logs: L
                 fact["reordered"], fact["order_open"] = fact["order_open"], False
         start_s = None if container.start_time is None else container.start_time / 1_000_000
         end_s = None if container.duration is None else (start_s or 0.0) + container.duration / 1_000_000
-        if logs.has("Estimating duration from bitrate"):
-            end_s = None
-        cut = _measure(container, facts)
+        estimated = logs.has("Estimating duration from bitrate")
+        endless = logs.has("Ignoring maximum wav data size")
+        cut, left = _measure(container, facts, source.fileno())
         _check_claims(container, max_pixels, max_streams, logs)
+        for stream in facts:
+            stream |= timing([run.pop("times") for run in stream["runs"]])
+            if estimated:
+                stream["declared_duration"] = None
         return {
             "container": container.format.name,
-            "declared_end": end_s,
-            "cut": cut or logs.has("partial file", "ended prematurely"),
+            "declared_end": None if estimated else end_s,
+            "mended": tail is not None,
+            "tail_lost_s": float(tail.lost * container.streams[0].time_base) if tail else 0.0,
+            "cut": (cut and not endless) or tail is not None or logs.has("partial file", "ended prematurely"),
+            "left": left,
+            "resynced": logs.complains(container.format.name),
             "doubtful": logs.has("misdetection possible"),
-            "streams": [stream | _timing(stream.pop("times")) for stream in facts],
+            "encrypted": logs.has("DRM protected"),
+            "streams": facts,
         }
 
 
@@ -118,6 +123,8 @@ def _refusal(error: Any, logs: Logs) -> Refused:
         return Refused("memory", "opening it")
     if not name or logs.has("misdetection possible"):
         return Refused("unknown", "")
+    if logs.has("moov atom not found"):
+        return Refused("cut", "moov atom not found")
     return Refused("corrupt", error.log[2].strip() or str(error.strerror))
 
 
@@ -140,11 +147,14 @@ def _stream(stream: Any, max_pixels: int) -> dict[str, Any]:
         "attached": bool(stream.disposition & av.stream.Disposition.attached_pic),
         "default": bool(stream.disposition & av.stream.Disposition.default),
         "language": stream.language,
-        "declared_start": _seconds(stream.start_time, stream.time_base),
-        "declared_duration": _seconds(stream.duration, stream.time_base),
+        "declared_start": seconds(stream.start_time, stream.time_base),
+        "declared_duration": seconds(stream.duration, stream.time_base),
         "frames": stream.frames or None,
+        "encrypted": "enc_key_id" in stream.metadata,
         "decoded": False,
-        "times": [],
+        "packets": 0,
+        "runs": [],
+        "sound": 0,
         "end": None,
         "reordered": False,
         "order_open": False,
@@ -168,110 +178,21 @@ def _stream(stream: Any, max_pixels: int) -> dict[str, Any]:
     return facts
 
 
-def _measure(container: Any, facts: list[dict[str, Any]]) -> bool:
-    """Fill in times, ends and first frames; True where one of the last packets of some stream is cut.
-
-    There are 70 packets per second of media, so nothing but whole numbers is counted on the way.
-    """
-    tries = dict.fromkeys(range(len(facts)), 0)
-    since_cut = dict.fromkeys(range(len(facts)), LAST_PACKETS)
-    for packet in _packets(container):
-        if packet.stream_index >= len(facts) or not packet.size:
-            continue
-        stream = facts[packet.stream_index]
-        since_cut[packet.stream_index] = 0 if packet.is_corrupt else since_cut[packet.stream_index] + 1
-        time = packet.dts if packet.pts is None or stream["reordered"] else packet.pts
-        if time is not None and not packet.is_discard and not packet.is_corrupt:
-            end = time + (packet.duration or 0)
-            if stream["end"] is None or end > stream["end"]:
-                stream["end"] = end
-            if stream["kind"] == "video" or not stream["times"]:
-                stream["times"].append(time)
-        if stream["order_open"] and stream["codec"] not in PACKED and len(stream["times"]) > 1:
-            stream["order_open"] = stream["times"][-1] > stream["times"][-2]
-        untried = stream["decodable"] and tries[packet.stream_index] < PACKETS_TRIED
-        if untried and (not stream["decoded"] or stream["order_open"]):
-            tries[packet.stream_index] += 1
-            _first_frames(packet, stream)
-    for stream, found in zip(container.streams, facts, strict=False):
-        if found["decodable"] and not found["decoded"] and found["kind"] in ("video", "audio"):
-            _first_frames(None, found, stream.codec_context)
-        tick = stream.time_base
-        found["times"] = [_seconds(time, tick) for time in found["times"]]
-        found["end"] = _seconds(found["end"], tick)
-    return min(since_cut.values(), default=LAST_PACKETS) < LAST_PACKETS
-
-
-def _packets(container: Any) -> Iterator[Any]:
-    """All packets up to the end or the first error; streams that appear on the way are left out."""
-    for _ in range(64):
-        try:
-            yield from container.demux()
-        except IndexError:
-            continue  # a stream appeared: PyAV's demux has no room for it and has to be asked anew
-        except (av.error.FFmpegError, OSError):
-            return
-        return
-
-
-def _first_frames(packet: Any, stream: dict[str, Any], context: Any = None) -> None:
-    if stream["kind"] not in ("video", "audio"):
-        return
-    try:
-        frames = context.decode(None) if context else packet.decode()
-    except (av.error.FFmpegError, ValueError):
-        return
-    for frame in frames:
-        if stream["kind"] == "audio":
-            stream |= {"decoded": True, "sample_rate": frame.sample_rate, "channels": frame.layout.nb_channels}
-            return
-        if not stream["decoded"]:
-            matrix = frame.side_data.get("DISPLAYMATRIX")
-            stream |= {
-                "decoded": True,
-                "width": frame.width,
-                "height": frame.height,
-                "matrix": struct.unpack("9i", bytes(matrix)) if matrix else None,
-                "transfer": frame.color_trc,
-                "primaries": frame.color_primaries,
-            }
-        if stream["order_open"]:
-            _check_order(frame, stream)
-
-
-def _check_order(frame: Any, stream: dict[str, Any]) -> None:
-    """Frames leave a decoder in the order of display: times that go back by less than a second are not those of it."""
-    left = stream.setdefault("left", [])
-    if frame.pts is None or not frame.time_base:
-        return
-    if left and 0 < (left[-1] - frame.pts) * frame.time_base < 1:
-        stream["reordered"] = True
-    left.append(frame.pts)
-    stream["order_open"] = not stream["reordered"] and len(left) < ORDER_FRAMES
-
-
-def _timing(times: list[float]) -> dict[str, Any]:
-    """First time, average rate and whether the rate varies, from presentation times in decoding order."""
-    if len(times) < 2:
-        first = times[0] if times else None
-        return {"packets": len(times), "first": first, "mean_rate": None, "usual_rate": None, "variable": False}
-    times = sorted(times)
-    steps = [after - before for before, after in pairwise(times)]
-    median, span = statistics.median(steps), times[-1] - times[0]
-    # 2 ms: containers that count in milliseconds round each time; 3 steps: a cut file lacks some of its last frames
-    uneven = sum(abs(step - median) > max(0.1 * median, 0.002) for step in steps)
-    paused = abs(span - median * len(steps)) > max(0.5, VARIABLE_SHARE * span)
-    return {
-        "packets": len(times),
-        "first": times[0],
-        "mean_rate": len(steps) / span if span else None,
-        "usual_rate": 1 / median if median else None,
-        "variable": uneven > max(3, VARIABLE_SHARE * len(steps)) or paused,
-    }
-
-
-def _seconds(ticks: int | None, tick: Fraction) -> float | None:
-    return None if ticks is None else ticks * tick.numerator / tick.denominator
+def _measure(container: Any, facts: list[dict[str, Any]], file: int) -> tuple[bool, int]:
+    """Fill in what the packets tell of each stream; is one of the last packets cut, and how many bytes follow them."""
+    meters = [
+        PacketMeter(stream, found, container.format, file)
+        for stream, found in zip(container.streams, facts, strict=True)
+    ]
+    order = 0
+    for packet in read_packets(container):
+        if packet.stream_index < len(meters) and packet.size:
+            order += 1
+            meters[packet.stream_index].take(packet, order)
+    for meter in meters:
+        meter.finish()
+    left = os.fstat(file).st_size - max((meter.place for meter in meters), default=0)
+    return any(meter.since_cut < LAST_PACKETS for meter in meters), left
 
 
 def main(path: str, max_pixels: str, max_streams: str, formats: str) -> None:
@@ -288,7 +209,3 @@ def main(path: str, max_pixels: str, max_streams: str, formats: str) -> None:
     sys.stdout.write(json.dumps(answer))
     sys.stdout.flush()
     os._exit(0)  # no destructor of a damaged container may still crash
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

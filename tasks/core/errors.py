@@ -9,6 +9,9 @@
     │   ├── NotMedia              not_media          text, an archive, an image, subtitles only
     │   ├── ForbiddenFormat       forbidden_format   a playlist or script that names other files
     │   ├── CorruptMedia          corrupt            a container that cannot be opened or decoded
+    │   │   └── CutShort          cut_short          it ends before anything of it can be decoded
+    │   ├── TooShort              too_short          no playing time, or next to none
+    │   ├── EncryptedMedia        encrypted          encryption or DRM
     │   ├── UnsupportedCodec      unsupported_codec  no decoder for a stream that is needed
     │   ├── LimitExceeded         limit_exceeded     bytes, duration, pixels or streams
     │   ├── Unprocessable         unprocessable      a tool fails on it, and not on a good file
@@ -87,6 +90,18 @@ class ForbiddenFormat(PermanentError):
 
 class CorruptMedia(PermanentError):
     code = "corrupt"
+
+
+class CutShort(CorruptMedia):
+    code = "cut_short"
+
+
+class TooShort(PermanentError):
+    code = "too_short"
+
+
+class EncryptedMedia(PermanentError):
+    code = "encrypted"
 
 
 class UnsupportedCodec(PermanentError):

@@ -35,6 +35,9 @@ from tasks.core.frame_selection import (
     drain_decoder,
     frame_pts,
 )
+from tasks.core.packet_meter import read_packets
+from tasks.core.schema import MediaInfo
+from tasks.core.timeline import on_one_clock
 
 Opener = Callable[[], InputContainer]
 
@@ -51,6 +54,7 @@ class FrameDecoder:
     def __init__(
         self,
         open_container: Opener,
+        info: MediaInfo,
         stream_index: int,
         convert: Convert,
         *,
@@ -61,6 +65,7 @@ class FrameDecoder:
         name: str,
     ) -> None:
         self._open = open_container
+        self._info = info
         self._stream_index = stream_index
         self._convert = convert
         self._reordered = reordered
@@ -166,7 +171,8 @@ class FrameDecoder:
     def _starts(self, target: int | None) -> Iterator[tuple[InputContainer, AvVideoStream]]:
         """Opened containers, positioned ever earlier before `target` (None: the start); `_last` is at the start."""
         self._last = None
-        for back_s in SEEK_BACK_S if target is not None else ():
+        seeks = target is not None and not self._info.takes  # a take is told by counting packets from the start
+        for back_s in SEEK_BACK_S if seeks else ():
             with self._fresh() as container:
                 stream = self._prepare(container)
                 if stream.time_base is None:
@@ -198,7 +204,7 @@ class FrameDecoder:
 
     def _packets(self, container: InputContainer, stream: AvVideoStream) -> Iterator[av.Packet[Any]]:
         """Packets up to the end of the file, or to where it can no longer be read."""
-        packets = container.demux(stream)
+        packets = on_one_clock(read_packets(container, stream), self._info, stream.index)
         while True:
             if time.monotonic() > self._deadline:
                 raise LimitExceeded(f"{self._name}: decoding a batch of frames took too long; lower frames.batch_size")

@@ -23,9 +23,7 @@ from tasks.core.frame_selection import Watch
 from tasks.core.options import FrameOptions
 from tasks.core.schema import MediaInfo, VideoStream
 from tasks.core.shots import WIDTH, ShotMeter
-
-MAX_TIMESTAMP_ERROR_S = Fraction(1, 2000)
-"""Containers round timestamps to their time base (Matroska: 1 ms), so a frame may be stamped just after its time."""
+from tasks.core.timeline import Clock
 
 MIN_PIXELS_ALLOWED = 2**22
 """A stream may change its frame size: up to this many pixels, or four times what probe found."""
@@ -51,6 +49,7 @@ def sample_frames(path: Path, info: MediaInfo, batch: FrameBatchSpec, options: F
     seconds = DECODE_SECONDS_BASE + DECODE_SECONDS_PER_SECOND * (batch.end - batch.start)
     decoder = FrameDecoder(
         lambda: open_media(path),
+        info,
         video.index,
         picture.Display(video, stored_size(video, options)).image,
         threads=threads,
@@ -60,7 +59,7 @@ def sample_frames(path: Path, info: MediaInfo, batch: FrameBatchSpec, options: F
         name=path.name,
     )
     try:
-        clock = _Clock(decoder.time_base(), Fraction(round(info.start_offset_s * 1_000_000), 1_000_000))
+        clock = Clock(decoder.time_base(), info)
         meter = ShotMeter()
         if options.mode == "keyframes":
             images, indexes, slots = _key_frames(decoder, clock, video, batch)
@@ -83,31 +82,13 @@ def sample_frames(path: Path, info: MediaInfo, batch: FrameBatchSpec, options: F
     )
 
 
-class _Clock:
-    """Between media time (seconds) and the stream's timestamps (ticks)."""
-
-    def __init__(self, time_base: Fraction, offset: Fraction) -> None:
-        self._tick, self._offset = time_base, offset
-        self._tolerance = min(time_base / 2, MAX_TIMESTAMP_ERROR_S)
-
-    def media_time(self, pts: int) -> Fraction:
-        return pts * self._tick - self._offset
-
-    def shown_at(self, pts: int) -> float:
-        return max(0.0, float(self.media_time(pts)))
-
-    def last_at(self, seconds: Fraction) -> int:
-        """Largest timestamp that is displayed at this media time."""
-        return math.floor((seconds + self._offset + self._tolerance) / self._tick)
-
-
 Found = tuple[dict[int, np.ndarray], dict[int, int], dict[int, int]]
 """By pts: images, ordinals of samples, ordinals of frames to be embedded."""
 
 
 def _samples(
     decoder: FrameDecoder,
-    clock: _Clock,
+    clock: Clock,
     video: VideoStream,
     batch: FrameBatchSpec,
     options: FrameOptions,
@@ -126,7 +107,7 @@ def _samples(
     return {pts: image for pts, image in images.items() if pts in indexes or pts in slots}, indexes, slots
 
 
-def _slots(clock: _Clock, video: VideoStream, batch: FrameBatchSpec) -> tuple[list[int], int, int]:
+def _slots(clock: Clock, video: VideoStream, batch: FrameBatchSpec) -> tuple[list[int], int, int]:
     """Limits of the frames to be embedded in this batch, the first one's ordinal, and the limit before it."""
     rate = batch.embed_fps
     if rate is None:
@@ -152,7 +133,7 @@ def _shown(stamps: list[int], limits: list[int], after: int | None, first: int) 
     return found
 
 
-def _watch(meter: ShotMeter, clock: _Clock, video: VideoStream, batch: FrameBatchSpec) -> Watch:
+def _watch(meter: ShotMeter, clock: Clock, video: VideoStream, batch: FrameBatchSpec) -> Watch:
     """Shows the meter every frame whose time lies in the batch, small."""
     scale = min(1.0, WIDTH / max(video.width, 1))
     small = picture.Display(
@@ -171,7 +152,7 @@ def _watch(meter: ShotMeter, clock: _Clock, video: VideoStream, batch: FrameBatc
     )
 
 
-def _key_frames(decoder: FrameDecoder, clock: _Clock, video: VideoStream, batch: FrameBatchSpec) -> Found:
+def _key_frames(decoder: FrameDecoder, clock: Clock, video: VideoStream, batch: FrameBatchSpec) -> Found:
     low = clock.last_at(Fraction(str(batch.start))) if batch.index else None
     last = batch.end >= video.start + video.duration_s
     images = decoder.key_frames(low, None if last else clock.last_at(Fraction(str(batch.end))))

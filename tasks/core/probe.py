@@ -10,16 +10,18 @@ from __future__ import annotations
 import json
 import re
 import signal
-import sys
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from tasks.core import picture
+from tasks.core.damage import PADDING_S, declared_end, find_damage, lost_seconds
 from tasks.core.errors import (
     CorruptMedia,
+    CutShort,
     EmptySource,
+    EncryptedMedia,
     ForbiddenFormat,
     LimitExceeded,
     NotMedia,
@@ -28,18 +30,20 @@ from tasks.core.errors import (
     PermissionDenied,
     SourceNotFound,
     ToolFailed,
+    TooShort,
     UnsupportedCodec,
     UnsupportedSource,
 )
 from tasks.core.ffmpeg import DEMUXERS, killed_for_memory, media_name
 from tasks.core.options import AudioOptions, LimitOptions
-from tasks.core.sandbox import Bounds, run_confined
+from tasks.core.sandbox import Bounds, python, run_confined
 from tasks.core.schema import AudioStream, MediaInfo, Transfer, VideoStream
+from tasks.core.timeline import Run, TimeLine, lay_out
 
 SLOWEST_BYTES_PER_S = 10 * 2**20
 """A disk that reads slower than this is given up."""
-EXACT_CONTAINERS = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "mp3", "flac", "wav"})
-"""Their headers state durations without encoder padding; elsewhere the last packet is nearer to the truth."""
+SHORTEST_S = 0.01
+"""Less is neither heard nor seen."""
 SCRIPTS = frozenset({"hls", "concat", "dash", "imf", "sdp", "rtsp", "avisynth", "vapoursynth", "webm_dash_manifest"})
 SUBTITLES = frozenset(
     {"srt", "ass", "webvtt", "subviewer", "subviewer1", "microdvd", "mpl2", "mpsub", "jacosub", "lrc", "sami"}
@@ -71,9 +75,9 @@ _CAPTIONS = re.compile(r"WEBVTT|\[Script Info\]|(.*\n){0,5}.*\d\d:\d\d:\d\d[,.]\
 def probe(path: Path, limits: LimitOptions, audio: AudioOptions) -> MediaInfo:
     """The streams that will be analysed, with media times that start at 0.0 where the earliest of them starts.
 
-    Raises NotMedia, ForbiddenFormat, CorruptMedia, UnsupportedCodec, LimitExceeded, EmptySource, SourceNotFound,
-    PermissionDenied; OptionError where `audio.stream` names no stream of this media; ToolFailed where PyAV fails and
-    nothing says why.
+    Raises NotMedia, ForbiddenFormat, CorruptMedia, CutShort, TooShort, EncryptedMedia, UnsupportedCodec, LimitExceeded,
+    EmptySource, SourceNotFound, PermissionDenied; OptionError where `audio.stream` names no stream of this media;
+    ToolFailed where PyAV fails and nothing says why.
     """
     name = media_name(path)
     try:
@@ -126,9 +130,8 @@ def _as_text(head: bytes) -> str | None:
 
 
 def _demux(path: Path, name: str, size: int, limits: LimitOptions) -> dict[str, Any]:
-    script = Path(__file__).with_name("demux.py")
     bounds = [str(limits.max_pixels), str(limits.max_streams)]
-    command = [sys.executable, "-I", str(script), str(path.absolute()), *bounds, DEMUXERS]
+    command = python("tasks.core.demux", str(path.absolute()), *bounds, DEMUXERS)
     wall_s = 60 + size / SLOWEST_BYTES_PER_S
     memory = 2 * 2**30 + 40 * limits.max_pixels
     bounds_of_child = Bounds(wall_s, wall_s, memory)
@@ -169,10 +172,12 @@ def _refusal(name: str, verdict: str, message: str, log: str, limits: LimitOptio
         return LimitExceeded(f"{name}: it has {message} streams, limits.max_streams={limits.max_streams}", detail=log)
     if verdict == "memory":
         return LimitExceeded(f"{name}: {message} needs more memory than a media may use", detail=log)
-    if verdict == "corrupt":
-        return CorruptMedia(
-            f"{name}: it cannot be opened ({message}); it may be cut short, upload it again", detail=log
+    if verdict == "cut":
+        return CutShort(
+            f"{name}: it is cut short, before anything can be decoded ({message}); upload it again", detail=log
         )
+    if verdict == "corrupt":
+        return CorruptMedia(f"{name}: it cannot be opened ({message}); upload it again", detail=log)
     return NotMedia(f"{name}: its content is no video or audio format that is known", detail=log)
 
 
@@ -183,44 +188,81 @@ def _describe(facts: dict[str, Any], name: str, size: int, audio: AudioOptions) 
     if not videos and not audios:
         kinds = sorted({s["kind"] for s in streams}) or ["no"]
         raise NotMedia(f"{name}: it holds {' and '.join(kinds)} streams only, neither video nor audio")
-    for kind, found in (("video", videos), ("audio", audios)):
-        if found and not any(s["decodable"] for s in found):
-            codecs = ", ".join(sorted({s["codec"] or "unknown" for s in found}))
-            raise UnsupportedCodec(
-                f"{name}: there is no decoder for its {kind} ({codecs}); convert it to H.264 or AAC first"
-            )
-    video = _choose_video([s for s in videos if s["decoded"]])
-    heard = [s for s in audios if s["decoded"]]
+    video = _choose_video([s for s in videos if s["decoded"] and s["runs"]])
+    heard = [s for s in audios if s["decoded"] and s["runs"]]
     if not video and not heard:
-        if facts["doubtful"]:
-            raise NotMedia(f"{name}: its content is no video or audio format that is known", detail=facts["log"])
-        raise CorruptMedia(f"{name}: none of its streams can be decoded; upload it again", detail=facts["log"])
+        raise _undecodable(facts, videos + audios, name)
     chosen = _choose_audio(heard, audio, name)
-    lost = any(s["end"] is not None and not s["decoded"] for s in videos + audios)
-    damaged = facts["cut"] or lost or _ends_early(facts)
     used = heard + ([video] if video else [])
-    exact = facts["container"] in EXACT_CONTAINERS and not damaged
-    offset_s = min(_start(s) for s in used)
-    duration_s = max(_end(s, exact) for s in used) - offset_s
-    if duration_s <= 0:
-        raise CorruptMedia(f"{name}: it has no playing time; upload it again", detail=facts["log"])
-    tracks = [_audio_stream(s, offset_s, exact) for s in heard]
+    line = lay_out([_run(stream, run) for stream in used for run in stream["runs"]], always=facts["mended"])
+    container = facts["container"]
+    spans = {s["index"]: _span(s, line, container) for s in used}
+    duration_s = max(end for _, end in spans.values())
+    if duration_s < SHORTEST_S:
+        raise TooShort(
+            f"{name}: it lasts {duration_s:.6f} s; give media of {SHORTEST_S} s or more", detail=facts["log"]
+        )
+    damage = find_damage(facts, [s for s in (chosen, video) if s], line, duration_s, size)
+    tracks = [_audio_stream(s, *spans[s["index"]]) for s in heard]
     return MediaInfo(
-        container=facts["container"],
+        container=container,
         bytes=size,
         duration_s=duration_s,
-        start_offset_s=offset_s,
-        video=_video_stream(video, videos.index(video), offset_s, exact) if video else None,
+        start_offset_s=line.start_offset_s,
+        video=_video_stream(video, videos.index(video), *spans[video["index"]]) if video else None,
         audio=tracks[heard.index(chosen)] if chosen else None,
         audio_streams=tracks,
-        damaged=damaged,
+        takes=line.takes,
+        damaged=bool(damage),
+        lost_s=lost_seconds(damage),
+        damage=damage,
+        notices=[_why_not(s) for s in videos + audios if s["packets"] and s not in used and not s["decoded"]],
     )
 
 
-def _ends_early(facts: dict[str, Any]) -> bool:
-    ends = [s["end"] for s in facts["streams"] if s["end"] is not None]
-    declared = facts["declared_end"]
-    return bool(ends) and declared is not None and declared - max(ends) > max(1.0, 0.01 * declared)
+def _undecodable(facts: dict[str, Any], streams: list[dict[str, Any]], name: str) -> PermanentError:
+    if facts["encrypted"] or any(s["encrypted"] for s in streams):
+        return EncryptedMedia(f"{name}: it is encrypted; give it without encryption or DRM", detail=facts["log"])
+    if facts["doubtful"]:
+        return NotMedia(f"{name}: its content is no video or audio format that is known", detail=facts["log"])
+    if not any(s["decodable"] for s in streams):
+        codecs = ", ".join(f"{s['kind']}: {s['codec'] or 'unknown'}" for s in streams)
+        return UnsupportedCodec(f"{name}: there is no decoder for it ({codecs}); convert it to H.264 and AAC first")
+    if not any(s["packets"] for s in streams):
+        return CutShort(f"{name}: it ends behind its header, with nothing to decode; upload it again")
+    return CorruptMedia(f"{name}: none of its streams can be decoded; upload it again", detail=facts["log"])
+
+
+def _why_not(stream: dict[str, Any]) -> str:
+    """The notice for a stream that is left out."""
+    what = "sound" if stream["kind"] == "audio" else "video"
+    if stream["encrypted"]:
+        why = "it is encrypted"
+    elif not stream["decodable"]:
+        why = f"there is no decoder for it ({stream['codec'] or 'unknown codec'})"
+    else:
+        why = f"it cannot be decoded ({stream['codec']})"
+    return f"One {what} stream (number {stream['index']}) is left out: {why}."
+
+
+def _run(stream: dict[str, Any], run: dict[str, Any]) -> Run:
+    declared = stream["declared_start"]
+    is_first = run is stream["runs"][0] and declared is not None
+    return Run(
+        stream["index"], run["packet"], run["order"], declared if is_first else run["first"], run["end"], run["last"]
+    )
+
+
+def _span(stream: dict[str, Any], line: TimeLine, container: str) -> tuple[float, float]:
+    """Media times of the stream's start and end."""
+    key = stream["index"]
+    runs = [_run(stream, run) for run in stream["runs"]]
+    start = min(run.first - line.shifts[key, run.packet] for run in runs)
+    end = max(run.end - line.shifts[key, run.packet] for run in runs)
+    stated = declared_end(stream, container)
+    if not line.takes and stated is not None and abs(stated - stream["end"]) <= PADDING_S:
+        end = stated - line.start_offset_s
+    return start, max(start, end)
 
 
 def _default(streams: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
@@ -235,7 +277,7 @@ def _choose_video(streams: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
 
 
 def _length(stream: dict[str, Any]) -> float:
-    return float(stream["end"] or 0.0) - float(stream["first"] or 0.0)
+    return float(sum(run["end"] - run["first"] for run in stream["runs"]))
 
 
 def _choose_audio(streams: Sequence[dict[str, Any]], options: AudioOptions, name: str) -> dict[str, Any] | None:
@@ -257,22 +299,10 @@ def _choose_audio(streams: Sequence[dict[str, Any]], options: AudioOptions, name
     return found
 
 
-def _start(stream: dict[str, Any]) -> float:
-    declared = stream["declared_start"]
-    return float(declared if declared is not None else stream["first"] or 0.0)
-
-
-def _end(stream: dict[str, Any], exact: bool) -> float:
-    if exact and stream["declared_duration"] is not None:
-        return _start(stream) + float(stream["declared_duration"])
-    return float(stream["end"] if stream["end"] is not None else _start(stream))
-
-
-def _video_stream(stream: dict[str, Any], ordinal: int, offset_s: float, exact: bool) -> VideoStream:
+def _video_stream(stream: dict[str, Any], ordinal: int, start_s: float, end_s: float) -> VideoStream:
     rotation, mirrored = picture.orientation(stream["matrix"])
     stored = stream["width"], stream["height"]
     width, height = picture.displayed_size(stored, Fraction(stream["pixel_aspect"]), rotation)
-    start_s = _start(stream) - offset_s
     transfer = TRANSFERS.get(stream["transfer"], "sdr")
     return VideoStream(
         index=stream["index"],
@@ -288,7 +318,7 @@ def _video_stream(stream: dict[str, Any], ordinal: int, offset_s: float, exact: 
         fps=_rate(stream),
         variable_fps=stream["variable"],
         start=start_s,
-        duration_s=max(0.0, _end(stream, exact) - offset_s - start_s),
+        duration_s=end_s - start_s,
         frames=stream["frames"],
         pixel_format=stream["pixel_format"],
         ordinal=ordinal,
@@ -312,8 +342,7 @@ def _rate(stream: dict[str, Any]) -> Fraction:
     return Fraction(measured[0]).limit_denominator(1001)
 
 
-def _audio_stream(stream: dict[str, Any], offset_s: float, exact: bool) -> AudioStream:
-    start_s = _start(stream) - offset_s
+def _audio_stream(stream: dict[str, Any], start_s: float, end_s: float) -> AudioStream:
     return AudioStream(
         index=stream["index"],
         codec=stream["codec"],
@@ -321,5 +350,6 @@ def _audio_stream(stream: dict[str, Any], offset_s: float, exact: bool) -> Audio
         channels=stream["channels"],
         language=None if stream["language"] in (None, "und", "") else stream["language"],
         start=start_s,
-        duration_s=max(0.0, _end(stream, exact) - offset_s - start_s),
+        duration_s=end_s - start_s,
+        sound_s=stream["sound"],
     )

@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 OUTPUT_BYTES = 4 * 2**20
 """Most stdout that is kept; a child that writes more is killed."""
@@ -56,6 +57,14 @@ class Finished:
 def child_cpu_s() -> float:
     """CPU seconds of all children that this thread has run: take the difference around a stage."""
     return float(getattr(_spent, "cpu_s", 0.0))
+
+
+def python(module: str, *arguments: str) -> list[str]:
+    """A command that calls `main(*arguments)` of one of our modules, in an isolated interpreter (-I)."""
+    start = (
+        "import sys, importlib as i; sys.path.insert(0, sys.argv[1]); i.import_module(sys.argv[2]).main(*sys.argv[3:])"
+    )
+    return [sys.executable, "-I", "-c", start, str(Path(__file__).parents[2]), module, *arguments]
 
 
 def run_confined(command: Sequence[str], bounds: Bounds) -> Finished:

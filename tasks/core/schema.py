@@ -92,6 +92,32 @@ class AudioStream(Record):
     language: str | None = None
     start: float
     duration_s: float
+    sound_s: float = 0.0
+    """Seconds of sound that its packets hold, as they say; gaps are left out."""
+
+
+class Take(Record):
+    """A stretch of the file over which the container's clock runs on; the next one begins where this one ends."""
+
+    start: float
+    """Media time of its beginning."""
+    shift_s: float
+    """Container time minus media time."""
+    packets: dict[int, int]
+    """By stream: ordinal of its first packet in this take, among the stream's packets that hold data."""
+
+
+class Damage(Record):
+    """A stretch of media time whose content is lost; beyond the media's end where the file was cut short."""
+
+    start: float
+    end: float
+    lost_s: float
+    """What the source held there; more than end - start where its clock tells nothing of the hole."""
+    kind: Literal["cut_short", "missing", "undecodable"]
+    """The file ends before it; there is nothing where it should be; what is there does not decode."""
+    stream: Literal["video", "audio"] | None = None
+    """None: all of them."""
 
 
 class MediaInfo(Record):
@@ -105,8 +131,27 @@ class MediaInfo(Record):
     video: VideoStream | None = None
     audio: AudioStream | None = None
     audio_streams: list[AudioStream] = []
+    takes: list[Take] = []
+    """Empty where the file has one clock; else recordings appended to each other, or a clock that jumped.
+    One alone: an Ogg file that ends within a page."""
     damaged: bool = False
-    """The file is cut short: it was analysed up to the damage."""
+    """Some of the content is lost; what is there was analysed."""
+    lost_s: float = 0.0
+    """Seconds that are lost, of the stream that has lost most, as far as the file tells."""
+    damage: list[Damage] = []
+    notices: list[str] = []
+    """What a reader of the result must know of the source."""
+
+
+class Heard(Record):
+    """What came of the sound, checked against what the file promised."""
+
+    duration_s: float
+    """Length of the track; of sound alone the decoded one counts."""
+    decoded_s: float = 0.0
+    """Seconds of sound that were decoded; the rest of the track is silence that fills gaps."""
+    damage: list[Damage] = []
+    notice: str | None = None
 
 
 class Word(Record):
@@ -346,7 +391,8 @@ class Result(Record):
     """US dollars per stage, and `total`."""
     created: datetime
     notice: str | None = None
-    """What a reader must know before the facts: demonstration models, stages left out, a store without conditions."""
+    """What a reader must know before the facts: demonstration models, streams or stages left out, a store without
+    conditions."""
 
     @property
     def is_demonstration(self) -> bool:

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
+from tasks.core.audio import extract_audio
 from tasks.core.clips import cut_clips
 from tasks.core.frame_plan import plan_batches
 from tasks.core.frames import sample_frames
@@ -48,7 +49,9 @@ def sampled(path: Path, fps: float = 2.0, *, shots: bool = False) -> dict[float,
 def clip_frames(path: Path, out: Path, end: float) -> dict[float, Image]:
     """A clip of the first seconds, at full size, its frames by time."""
     options = ClipOptions(height=1080, crf=10)
-    [clip] = cut_clips(path, describe(path), [Interval(start=0, end=end)], out, options, 1)
+    track = out.with_name("track.flac")
+    extract_audio(path, describe(path), track)
+    [clip] = cut_clips(path, describe(path), track, [Interval(start=0, end=end)], out, options, 1)
     with av.open(str(clip)) as container:
         return {float(frame.time or 0): frame.to_ndarray(format="bgr24") for frame in container.decode(video=0)}
 

@@ -14,13 +14,16 @@ import pytest
 
 from tasks.core.errors import (
     CorruptMedia,
+    CutShort,
     EmptySource,
+    EncryptedMedia,
     ForbiddenFormat,
     LimitExceeded,
     NotMedia,
     OptionError,
     PermanentError,
     SourceNotFound,
+    TooShort,
     UnsupportedCodec,
     UnsupportedSource,
 )
@@ -155,7 +158,7 @@ def _write(path: Path, content: bytes) -> Path:
         (b"PK\x03\x04" + bytes(200), NotMedia),
         (bytes(10_000), NotMedia),
         (bytes(range(256)) * 40, NotMedia),
-        (b"\x00\x00\x00\x1cftypisom" + bytes(40), CorruptMedia),
+        (b"\x00\x00\x00\x1cftypisom" + bytes(40), CutShort),
         (b"#EXTM3U\nfile:///etc/passwd\n", ForbiddenFormat),
         (b"\xef\xbb\xbf  #EXTM3U\nsecret.ts\n", ForbiddenFormat),
         (b"ffconcat version 1.0\nfile /etc/passwd\n", ForbiddenFormat),
@@ -182,7 +185,7 @@ def test_subtitles_only(sample: Sample) -> None:
 
 
 def test_an_mp4_without_its_index(sample: Sample) -> None:
-    with pytest.raises(CorruptMedia, match="moov atom not found"):
+    with pytest.raises(CutShort, match="moov atom not found"):
         look(sample("without_moov"))
 
 
@@ -204,8 +207,39 @@ def test_limits(talk: Path, limits: dict[str, Any]) -> None:
 
 def test_a_codec_without_a_decoder(sample: Sample, tmp_path: Path) -> None:
     data = sample("video_only", ".avi").read_bytes()
-    with pytest.raises(UnsupportedCodec, match="no decoder for its video"):
+    with pytest.raises(UnsupportedCodec, match=r"no decoder for it \(video"):
         look(_write(tmp_path / "odd.avi", data.replace(b"H264", b"QQQQ")))
+
+
+def test_a_stream_without_a_decoder_leaves_the_others(shared_cases: Path) -> None:
+    info = look(shared_cases / "sample_missing_stsd.mp4")
+    assert info.video is not None
+    assert (info.video.frames, info.audio, info.damaged) == (30, None, False)
+    [notice] = info.notices
+    assert "no decoder" in notice
+    assert "sound" in notice
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "code"),
+    [
+        ("subsample_encrypted_altref.webm", EncryptedMedia, "encrypted"),
+        ("sample_80KHz_mono_20_repeating_1_samples.wav", TooShort, "too_short"),
+    ],
+)
+def test_reasons_say_what_is_the_case(shared_cases: Path, name: str, error: type[PermanentError], code: str) -> None:
+    with pytest.raises(error) as caught:
+        look(shared_cases / name)
+    assert caught.value.code == code
+    assert "upload" not in caught.value.message
+
+
+def test_encrypted_mp4(talk: Path, tmp_path: Path) -> None:
+    path = tmp_path / "locked.mp4"
+    key = ["-encryption_key", "76a6c65c5ea762046bd749a2e632ccbb", "-encryption_kid", "a7e61c373e219033c21091fa607bf3b8"]
+    media.ffmpeg("-i", talk, "-c", "copy", "-encryption_scheme", "cenc-aes-ctr", *key, path)
+    with pytest.raises(EncryptedMedia):
+        look(path)
 
 
 def test_missing_files_and_folders(tmp_path: Path) -> None:

@@ -146,9 +146,9 @@ def test_audio_only_and_video_only_media_give_a_complete_result(runs: Runs, samp
 def test_bad_media_is_quarantined_by_the_flow(runs: Runs, sample: Callable[..., Path]) -> None:
     outcome = runs.analyze(sample("without_moov"), *FAST)
     assert outcome.report["status"] == "quarantined"
-    assert outcome.report["error"]["code"] == "corrupt"
+    assert outcome.report["error"]["code"] == "cut_short"
     [record] = Path(runs.root).glob("quarantine/*.json")
-    assert json.loads(record.read_text())["code"] == "corrupt"
+    assert json.loads(record.read_text())["code"] == "cut_short"
     assert not list(Path(runs.root).glob("media/*/result.json"))
 
 

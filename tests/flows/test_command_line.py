@@ -113,7 +113,7 @@ def test_bad_input_is_quarantined_each_with_its_reason(home: Path, tmp_path: Pat
     expected = {
         folder / "empty.mp4": "empty",
         folder / "text.mp4": "not_media",
-        media.without_moov(folder / "no_moov.mp4"): "corrupt",
+        media.without_moov(folder / "no_moov.mp4"): "cut_short",
         media.hls_playlist(folder / "playlist.mp4", secret): "forbidden_format",
         media.concat_script(folder / "concat.mp4", secret): "forbidden_format",
         media.subtitles_only(folder / "subtitles.mkv"): "not_media",

@@ -102,7 +102,7 @@ def test_a_library_that_fails_on_one_source_only_is_that_sources_fault(
     segments = _made(speech.segment_speech, opened[0], audio, OPTIONS.segments)
     monkeypatch.setattr(clips, "cut_clips", fragile)
     with pytest.raises(Unprocessable, match="ZeroDivisionError"):
-        _made(speech.cut_clips, *opened, segments, OPTIONS.clips)
+        _made(speech.cut_clips, *opened, audio, segments, OPTIONS.clips)
 
 
 def test_a_large_child_that_is_killed_is_the_sources_fault_and_a_small_one_is_not() -> None:

@@ -4,11 +4,39 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import Any
 
-from tasks.core.schema import ArtifactRef, Detections, FrameDetections, Segment, StageTiming, Transcript
+from tasks.core.damage import lost_seconds
+from tasks.core.schema import (
+    ArtifactRef,
+    Damage,
+    Detections,
+    FrameDetections,
+    Heard,
+    MediaInfo,
+    Segment,
+    StageTiming,
+    Transcript,
+)
 
 UNSPACED_LANGUAGES = frozenset({"zh", "ja", "th", "lo", "my", "yue"})
 """Written without spaces between words (whisper.tokenizer.split_to_word_tokens)."""
+
+
+def checked(info: MediaInfo, heard: Heard) -> MediaInfo:
+    """What probe found in the packets with what decoding the sound has shown: of sound alone that length counts."""
+    damage = sorted([*info.damage, *_news(info.damage, heard.damage)], key=lambda one: one.start)
+    update: dict[str, Any] = {"damaged": info.damaged or bool(damage), "damage": damage, "lost_s": lost_seconds(damage)}
+    if heard.notice:
+        update["notices"] = [*info.notices, heard.notice]
+    if info.video is None:
+        update["duration_s"] = heard.duration_s
+    return info.model_copy(update=update)
+
+
+def _news(known: Sequence[Damage], found: Sequence[Damage]) -> list[Damage]:
+    """Damage that is not part of what is known already."""
+    return [one for one in found if not any(k.start - 1 <= one.start and one.end <= k.end + 1 for k in known)]
 
 
 def transcript(batches: Iterable[Sequence[Segment]], language: str | None) -> Transcript:

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Final
@@ -26,10 +26,11 @@ from tasks.core.publish.player import (
     source_text,
 )
 from tasks.core.publish.waveform import clock
-from tasks.core.schema import Detections, Interval, Result, SceneChange, StageTiming
+from tasks.core.schema import Detections, Interval, MediaInfo, Result, SceneChange, StageTiming, Take
 
 _HERE: Final = Path(__file__).parent
 _LANES: Final = 8
+_PLACES: Final = 4
 _SERIES: Final = 7
 _SAME_CHANGE_S: Final = 1.0
 
@@ -223,14 +224,34 @@ def _facts(result: Result) -> list[tuple[str, str]]:
         channels = {1: "mono", 2: "stereo"}.get(audio.channels, f"{audio.channels} channels")
         spoken = f", {audio.language}" if audio.language else ""
         facts.append(("Audio", f"{audio.codec}, {audio.sample_rate:,} Hz, {channels}{spoken}"))
+    if len(media.takes) > 1:
+        facts.append(("Clock", _clock_jumps(media.takes)))
     if media.damaged:
-        facts.append(("Damaged", "the file is cut short; it was analysed up to the damage"))
+        facts.append(("Damaged", _damage(media)))
     return [
         *facts,
         ("Media id", result.media_id),
         ("Result key", result.key),
         ("Analysed", f"{result.created:%Y-%m-%d %H:%M} {result.created.tzname() or ''}".strip()),
     ]
+
+
+def _clock_jumps(takes: Sequence[Take]) -> str:
+    """Where the recording's own clock starts again or jumps, the first few of the places."""
+    jumps = [
+        f"by {after.shift_s - before.shift_s:+,.1f} s at {clock(after.start)}" for before, after in pairwise(takes)
+    ]
+    more = f" and {len(jumps) - _PLACES} more times" if len(jumps) > _PLACES else ""
+    return f"jumps {', '.join(jumps[:_PLACES])}{more}; the takes follow on each other here"
+
+
+def _damage(media: MediaInfo) -> str:
+    """What is lost, and where, the first few of the places."""
+    kinds = {"cut_short": "the file ends", "missing": "missing", "undecodable": "undecodable"}
+    places = [f"{kinds[one.kind]} at {clock(one.start)}" for one in media.damage[:_PLACES]]
+    more = [f"{len(media.damage) - _PLACES} more places"] if len(media.damage) > _PLACES else []
+    lost = f"{seconds(media.lost_s)} of it are lost" if media.lost_s else "some of it is lost"
+    return "; ".join([lost, ", ".join([*places, *more])] if places else [lost])
 
 
 def _flat(options: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tasks.core.publish import assemble
-from tasks.core.schema import ArtifactRef, Box, FrameDetections, Segment, StageTiming
+from tasks.core.schema import ArtifactRef, Box, Damage, FrameDetections, Heard, MediaInfo, Segment, StageTiming
 
 
 def _frame(index: int, time: float, *classes: str) -> FrameDetections:
@@ -39,3 +39,15 @@ def test_a_stage_is_cached_only_if_all_its_runs_were() -> None:
     assert summed["frames"] == StageTiming(wall_s=2, cpu_s=4, bytes_out=6, runs=2, cached=False)
     assert summed["audio"].cached
     assert list(summed) == ["frames", "audio"]
+
+
+def test_what_decoding_shows_is_added_to_what_the_packets_say() -> None:
+    known = Damage(start=3, end=5, lost_s=2, kind="missing", stream="audio")
+    same, other = (
+        Damage(start=start, end=start + 1, lost_s=1, kind="undecodable", stream="audio") for start in (3.5, 8)
+    )
+    info = MediaInfo(container="ogg", bytes=1, duration_s=10, start_offset_s=0, damaged=True, damage=[known], lost_s=2)
+    heard = Heard(duration_s=9.5, decoded_s=6.5, damage=[same, other], notice="No sound.")
+    found = assemble.checked(info, heard)
+    assert (found.damage, found.lost_s, found.duration_s) == ([known, other], 3.0, 9.5)
+    assert found.notices == ["No sound."]

@@ -11,7 +11,7 @@ import pytest
 from tasks.core.publish.contact_sheet import audio_sheet
 from tasks.core.publish.report import money, report, seconds, size
 from tasks.core.publish.subtitles import srt, vtt
-from tasks.core.schema import Box, Detections, FrameDetections, ModelInfo, Result, Transcript
+from tasks.core.schema import Box, Damage, Detections, FrameDetections, ModelInfo, Result, Take, Transcript
 from tests.browser import Page, browser, chromium
 from tests.contrast import ratio, too_low
 from tests.core.publish.results import ATTACKS, empty, hostile, media, result
@@ -297,3 +297,11 @@ def test_in_a_browser_contrast_reaches_aa(
 def test_in_a_browser_a_phone_needs_no_sideways_scroll(tab: Page, tmp_path: Path, make: Callable[[], Result]) -> None:
     show(tab, report(make(), sheet_jpeg=audio_sheet([0.1], 1.0)), tmp_path, width=390)
     assert tab.run("document.documentElement.scrollWidth") <= 390
+
+
+def test_what_is_lost_and_where_the_clock_jumps_is_said() -> None:
+    takes = [Take(start=0, shift_s=5, packets={0: 0}), Take(start=61.5, shift_s=1005, packets={0: 90})]
+    lost = [Damage(start=70, end=72.5, lost_s=2.5, kind="missing", stream="audio")]
+    page = report(result(media=media(takes=takes, damaged=True, damage=lost, lost_s=2.5)))
+    assert "jumps by +1,000.0 s at 1:01" in page
+    assert "2.50 s of it are lost; missing at 1:10" in page
