@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 from collections.abc import Sequence
@@ -25,6 +26,8 @@ SIZE, FPS = (1280, 720), 25
 AUDIO_LAYERS, TEXT_LAYERS = 20, 8
 """As many multiplications per window as Whisper tiny needs: 4 layers, but three times as wide."""
 
+ENGLISH = "tiny.en.pt"
+
 RECIPE = 1
 """Counts changes of what is made here: older files are not used."""
 
@@ -46,13 +49,31 @@ def yolo_weights() -> Path:
     return weights.resolve_yolo("auto", settings().models).path
 
 
+def english_whisper() -> Path:
+    """Real Whisper weights for English, tiny.en.pt of REELFLOW_MODELS_DIR, in a folder where they can be converted.
+
+    Raises SystemExit with what to do when there are none.
+    """
+    folder = settings().models
+    found = folder / ENGLISH if folder else None
+    if found is None or not found.is_file():
+        raise SystemExit(f"This benchmark needs real weights: set REELFLOW_MODELS_DIR to a folder with {ENGLISH}")
+    with found.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()[:12]
+    made = cache_folder() / digest / ENGLISH
+    made.parent.mkdir(exist_ok=True)
+    made.unlink(missing_ok=True)
+    made.symlink_to(found)
+    return made
+
+
 def long_video(minutes: float) -> Path:
     """An MP4 of 1280x720 at 25 frames/s, H.264 with x264's default key frames, and speech that the bundled model knows.
 
     The pictures are the test videos one after another, the sound is that of the bundled sample; both start again until
     the time is full.
     """
-    folder = _folder()
+    folder = cache_folder()
     made = folder / f"{minutes:g}-minutes.mp4"
     if made.is_file():
         return made
@@ -73,7 +94,7 @@ def speech_clips(count: int) -> list[Path]:
     """`count` FLAC files in a folder of their own: each one sentence of the bundled sample, no two alike."""
     import soundfile
 
-    folder = _folder() / f"clips-{count}"
+    folder = cache_folder() / f"clips-{count}"
     folder.mkdir(exist_ok=True)
     made = []
     for number, samples in enumerate(_sentences(count)):
@@ -86,7 +107,7 @@ def recording(count: int) -> Path:
     """The clips of `speech_clips` one after another in one FLAC file."""
     import soundfile
 
-    made = _folder() / f"recording-{count}.flac"
+    made = cache_folder() / f"recording-{count}.flac"
     soundfile.write(made, np.concatenate(_sentences(count)), 16000, subtype="PCM_16")
     return made
 
@@ -114,7 +135,7 @@ def deep_whisper() -> Path:
     """
     import torch
 
-    made = _folder() / f"whisper-deep-{AUDIO_LAYERS}-{TEXT_LAYERS}.pt"
+    made = cache_folder() / f"whisper-deep-{AUDIO_LAYERS}-{TEXT_LAYERS}.pt"
     if made.is_file():
         return made
     checkpoint = bundled.expand_checkpoint(torch.load(bundled.SPEECH_CHECKPOINT, weights_only=True))
@@ -149,7 +170,8 @@ def read_samples(source: Path) -> Any:
     return np.frombuffer(_ffmpeg(command), np.int16).astype(np.float32) / 32768.0
 
 
-def _folder() -> Path:
+def cache_folder() -> Path:
+    """Where what is made here is kept between runs; `RECIPE` is part of its name."""
     folder = settings().cache / "benchmarks" / str(RECIPE)
     folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -16,6 +16,10 @@ CONFIDENCE = 0.35
 """Boxes below this are no side's."""
 
 
+Segment = tuple[float, float, str]
+"""Start and end in seconds, and what was said."""
+
+
 @dataclass(frozen=True)
 class Job:
     """The same for every side. Paths of files; `folder` is empty and the side's own."""
@@ -26,6 +30,8 @@ class Job:
     folder: str
     every_frame: bool = False
     """Detect in every frame, not in one a second."""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """What the side's own call takes besides."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,10 @@ class Found:
     """What was said, lower case, in order."""
     parts: Mapping[str, float] = field(default_factory=dict)
     """Seconds of each stage, where a side runs one after another."""
+    segments: Sequence[Sequence[Segment]] = ()
+    """Of each source what was said, with times, where a side is asked for that."""
+    failures: Mapping[str, str] = field(default_factory=dict)
+    """Sources that a side gave up, with its reason; such a source has no segments."""
 
 
 class Parts:
