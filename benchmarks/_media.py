@@ -67,14 +67,13 @@ def english_whisper() -> Path:
     return made
 
 
-def long_video(minutes: float) -> Path:
-    """An MP4 of 1280x720 at 25 frames/s, H.264 with x264's default key frames, and speech that the bundled model knows.
+def long_video(minutes: float, sound: Path = bundled.SAMPLE_CLIP) -> Path:
+    """An MP4 of 1280x720 at 25 frames/s, H.264 with x264's default key frames, and sound.
 
-    The pictures are the test videos one after another, the sound is that of the bundled sample; both start again until
-    the time is full.
+    The pictures are the test videos one after another; pictures and sound both start again until the time is full.
     """
     folder = cache_folder()
-    made = folder / f"{minutes:g}-minutes.mp4"
+    made = folder / f"{minutes:g}-minutes {sound.parent.name} {sound.stem}.mp4"
     if made.is_file():
         return made
     pieces = [_piece(test_media() / "video" / name, folder) for name in VIDEOS]
@@ -84,47 +83,10 @@ def long_video(minutes: float) -> Path:
     listed.write_text("".join(f"file '{piece.name}'\n" for _ in range(rounds) for piece in pieces), encoding="utf-8")
     partial = made.with_suffix(".partial.mp4")
     pictures = ["-f", "concat", "-i", str(listed)]
-    sound = ["-stream_loop", "-1", "-i", str(bundled.SAMPLE_CLIP)]
+    heard = ["-stream_loop", "-1", "-i", str(sound)]
     codecs = ["-map", "0:v:0", "-map", "1:a:0", "-c:v", "copy", "-c:a", "aac", "-b:a", "128k"]
-    _ffmpeg([*pictures, *sound, *codecs, "-t", f"{seconds:g}", str(partial)])
+    _ffmpeg([*pictures, *heard, *codecs, "-t", f"{seconds:g}", str(partial)])
     return partial.replace(made)
-
-
-def speech_clips(count: int) -> list[Path]:
-    """`count` FLAC files in a folder of their own: each one sentence of the bundled sample, no two alike."""
-    import soundfile
-
-    folder = cache_folder() / f"clips-{count}"
-    folder.mkdir(exist_ok=True)
-    made = []
-    for number, samples in enumerate(_sentences(count)):
-        made.append(folder / f"{number:05d}.flac")
-        soundfile.write(made[-1], samples, 16000, subtype="PCM_16")
-    return made
-
-
-def recording(count: int) -> Path:
-    """The clips of `speech_clips` one after another in one FLAC file."""
-    import soundfile
-
-    made = cache_folder() / f"recording-{count}.flac"
-    soundfile.write(made, np.concatenate(_sentences(count)), 16000, subtype="PCM_16")
-    return made
-
-
-def _sentences(count: int) -> list[Any]:
-    """Sentences in turn, float32 (samples,), 16 kHz, with 0.2 s or more of silence before and 0.3 s after each."""
-    import json
-
-    sentences = json.loads(bundled.SAMPLE_TRUTH.read_text(encoding="utf-8"))["speech"]
-    samples = read_samples(bundled.SAMPLE_CLIP)
-    made = []
-    for number in range(count):
-        sentence = sentences[number % len(sentences)]
-        first, last = (round(16000 * sentence[edge]) for edge in ("start", "end"))
-        silence = np.zeros(16 * (200 + 7 * (number // len(sentences))), np.float32)
-        made.append(np.concatenate([silence, samples[first:last], np.zeros(4800, np.float32)]))
-    return made
 
 
 def deep_whisper() -> Path:

@@ -60,6 +60,14 @@ def score(spoken: Sequence[Sentence], heard: Sequence[Segment]) -> Score:
     return Score(len(reference), errors, lost)
 
 
+def word_errors(reference: str, transcript: str) -> tuple[int, int]:
+    """(errors, words of the reference), whatever the times."""
+    from rapidfuzz.distance import Levenshtein
+
+    said = normal_words(reference)
+    return Levenshtein.distance(said, normal_words(transcript)), len(said)
+
+
 def align(
     reference: Sequence[tuple[str, int]], transcript: Sequence[tuple[str, int]], placed: Any
 ) -> tuple[int, list[int]]:

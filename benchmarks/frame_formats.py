@@ -20,11 +20,11 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks._agreement import SAME_IOU, iou
 from benchmarks._results import Plot, Row, Table, parser, publish
 
 NAME = "frame_formats"
 SIZES = ((640, 360), (1280, 720))
-MATCH_IOU = 0.5
 WORST_PSNR_DB = 25.0
 """A format whose pictures come back worse than this is broken, not lossy."""
 
@@ -261,19 +261,13 @@ def _agreement(truth: list[Any], found: list[Any]) -> tuple[float, str]:
         free = list(wanted)
         for box in boxes:
             overlap, place = max(
-                ((_iou(other, box), i) for i, other in enumerate(free) if other.class_ == box.class_), default=(0.0, 0)
+                ((iou(other.xyxy, box.xyxy), i) for i, other in enumerate(free) if other.class_ == box.class_),
+                default=(0.0, 0),
             )
-            if overlap >= MATCH_IOU:
+            if overlap >= SAME_IOU:
                 overlaps.append(overlap)
                 del free[place]
     return float(np.mean(overlaps)) if overlaps else 0.0, f"{total - 2 * len(overlaps)} / {total}"
-
-
-def _iou(a: Any, b: Any) -> float:
-    (ax1, ay1, ax2, ay2), (bx1, by1, bx2, by2) = a.xyxy, b.xyxy
-    shared = max(0.0, min(ax2, bx2) - max(ax1, bx1)) * max(0.0, min(ay2, by2) - max(ay1, by1))
-    union = (ax2 - ax1) * (ay2 - ay1) + (bx2 - bx1) * (by2 - by1) - shared
-    return float(shared / union) if union else 0.0
 
 
 def _default_video(folder: Path) -> Path:

@@ -18,6 +18,8 @@ CONFIDENCE = 0.35
 
 Segment = tuple[float, float, str]
 """Start and end in seconds, and what was said."""
+Box = tuple[int, str, float, float, float, float, float]
+"""Number of the video's frame, class, confidence, left, top, right and bottom in pixels."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,7 @@ class Found:
     """What a side found, and how long it took once everything was loaded."""
 
     seconds: float
-    classes: Mapping[str, int] = field(default_factory=dict)
-    """Boxes by class."""
+    boxes: Sequence[Box] = ()
     words: Sequence[str] = ()
     """What was said, lower case, in order."""
     parts: Mapping[str, float] = field(default_factory=dict)
@@ -64,8 +65,8 @@ class Parts:
         self.seconds[stage] += now - self._last  # type: ignore[assignment]
         self._last = now
 
-    def found(self, classes: Mapping[str, int], said: Sequence[str]) -> Found:
-        return Found(self._last - self.started, dict(classes), words(" ".join(said)), dict(self.seconds))
+    def found(self, boxes: Sequence[Box], said: Sequence[str]) -> Found:
+        return Found(self._last - self.started, boxes, words(" ".join(said)), dict(self.seconds))
 
 
 def run(name: str, job: Job, *, timeout_s: float = 1800.0) -> Found:
@@ -117,6 +118,8 @@ def load_whisper(job: Job) -> Any:
     return made
 
 
-def count_boxes(model: Any, results: Any) -> Counter[str]:
-    """Boxes by class of ultralytics' results."""
-    return Counter(model.names[int(number)] for result in results for number in result.boxes.cls)
+def boxes_of(model: Any, frame: int, result: Any) -> list[Box]:
+    """Ultralytics' result of one frame."""
+    found = result.boxes
+    each = zip(found.cls.tolist(), found.conf.tolist(), found.xyxy.tolist(), strict=True)
+    return [(frame, model.names[int(number)], confidence, *xyxy) for number, confidence, xyxy in each]

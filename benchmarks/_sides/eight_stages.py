@@ -8,11 +8,10 @@ top, which are left out here.
 from __future__ import annotations
 
 import json
-from collections import Counter
 from pathlib import Path
 
 from benchmarks._media import read_samples
-from benchmarks._sides import CONFIDENCE, Found, Job, Parts, count_boxes, ffmpeg, load_whisper, load_yolo, main
+from benchmarks._sides import CONFIDENCE, Box, Found, Job, Parts, boxes_of, ffmpeg, load_whisper, load_yolo, main
 
 
 def eight_stages(job: Job) -> Found:
@@ -62,23 +61,23 @@ def eight_stages(job: Job) -> Found:
         if not read:
             break
         if number >= round(wanted * fps):
-            cv2.imwrite(str(folder / "frames" / f"{wanted:06d}.jpg"), frame, full_colour)
+            cv2.imwrite(str(folder / "frames" / f"{number:06d}.jpg"), frame, full_colour)
             wanted += 1
         number += 1
     parts.end("sample")
 
     for path in sorted((folder / "frames").iterdir()):
-        results = yolo.predict(str(path), conf=CONFIDENCE, verbose=False)
-        (folder / "seen" / f"{path.stem}.json").write_text(json.dumps(count_boxes(yolo, results)))
+        [result] = yolo.predict(str(path), conf=CONFIDENCE, verbose=False)
+        (folder / "seen" / f"{path.stem}.json").write_text(json.dumps(boxes_of(yolo, int(path.stem), result)))
     parts.end("detect")
 
-    classes: Counter[str] = Counter()
+    boxes: list[Box] = []
     for path in sorted((folder / "seen").iterdir()):
-        classes.update(json.loads(path.read_text()))
+        boxes += json.loads(path.read_text())
     said = [path.read_text() for path in sorted((folder / "said").iterdir())]
-    (folder / "result.json").write_text(json.dumps({"classes": classes, "text": said}))
+    (folder / "result.json").write_text(json.dumps({"boxes": boxes, "text": said}))
     parts.end("collect")
-    return parts.found(classes, said)
+    return parts.found(boxes, said)
 
 
 if __name__ == "__main__":

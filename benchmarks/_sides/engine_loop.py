@@ -7,14 +7,14 @@ frame, clip, table or report is written.
 from __future__ import annotations
 
 import os
-from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from benchmarks._corpus import WITHOUT_SCENES
-from benchmarks._sides import CONFIDENCE, Found, Job, Parts, main
+from benchmarks._media import FPS
+from benchmarks._sides import CONFIDENCE, Box, Found, Job, Parts, main
 from tasks.core.frame_plan import FrameBatchSpec, plan_batches
 from tasks.core.options import AnalyzeOptions, parse_options
 from tasks.core.schema import Interval, MediaInfo, SpeechWindow
@@ -44,12 +44,10 @@ def engine_loop(job: Job) -> Found:
         language = pool.submit(_language, audio.result(), packed[:LANGUAGE_WINDOWS]).result()
         batches = windows.batch_windows(packed, options.transcript.batch_size)
         said = [pool.submit(_transcribe, audio.result(), batch, options, language) for batch in batches]
-        classes: Counter[str] = Counter()
-        for counts in seen:
-            classes += counts.result()
+        boxes = [box for batch in seen for box in batch.result()]
         text = [part for future in said for part in future.result()]
         parts.end("all")
-    return parts.found(classes, text)
+    return parts.found(boxes, text)
 
 
 _models: dict[str, Any] = {}
@@ -111,13 +109,17 @@ def _transcribe(audio: Path, batch: list[SpeechWindow], options: AnalyzeOptions,
     return [segment.text for segment in said]
 
 
-def _detect(path: Path, info: MediaInfo, batch: FrameBatchSpec, options: AnalyzeOptions) -> Counter[str]:
+def _detect(path: Path, info: MediaInfo, batch: FrameBatchSpec, options: AnalyzeOptions) -> list[Box]:
     from tasks.core.frames import sample_frames
     from tasks.core.models import yolo
 
     frames = sample_frames(path, info, batch, options.frames, threads=1)
     found = yolo.detect(_models["yolo"], frames.images, (frames.width, frames.height), options.detections)
-    return Counter(box.class_ for boxes in found for box in boxes)
+    return [
+        (round(time * FPS), box.class_, box.confidence, *box.xyxy)
+        for time, boxes in zip(frames.times, found, strict=True)
+        for box in boxes
+    ]
 
 
 if __name__ == "__main__":

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 
 from benchmarks._media import read_samples
-from benchmarks._sides import CONFIDENCE, Found, Job, Parts, count_boxes, load_whisper, load_yolo, main
+from benchmarks._sides import CONFIDENCE, Box, Found, Job, Parts, boxes_of, load_whisper, load_yolo, main
 
 
 def plain_script(job: Job) -> Found:
@@ -23,7 +22,7 @@ def plain_script(job: Job) -> Found:
     parts = Parts()
     capture = cv2.VideoCapture(source)
     fps = capture.get(cv2.CAP_PROP_FPS)
-    classes: Counter[str] = Counter()
+    boxes: list[Box] = []
     number = wanted = 0
     while True:
         read, frame = capture.read()
@@ -31,7 +30,7 @@ def plain_script(job: Job) -> Found:
             break
         if number >= round(wanted * fps):
             parts.end("decode")
-            classes += count_boxes(yolo, yolo.predict(frame, conf=CONFIDENCE, verbose=False))
+            boxes += boxes_of(yolo, number, yolo.predict(frame, conf=CONFIDENCE, verbose=False)[0])
             parts.end("detections")
             wanted += 1
         number += 1
@@ -50,7 +49,7 @@ def plain_script(job: Job) -> Found:
         for part in spoken
     ]
     parts.end("transcript")
-    return parts.found(classes, said)
+    return parts.found(boxes, said)
 
 
 if __name__ == "__main__":

@@ -11,34 +11,19 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks._sides import CONFIDENCE, Found, Job, main
+from benchmarks._sides import Found, Job, main
+from benchmarks._sides._frames import BATCH, Detector, stored_boxes
 
-BATCH = 16
 
-
-class Detector:
-    """An actor that holds one model; a batch of RGB frames (B, H, W, 3) in, labels and boxes out."""
-
-    def __init__(self, weights: str) -> None:
-        import torch
-        from ultralytics import YOLO
-
-        torch.set_num_threads(1)
-        self.model: Any = YOLO(weights)
+class Actor(Detector):
+    """Holds one model; a batch of numbered RGB frames (B, H, W, 3) in, their boxes out."""
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        frames = [frame[..., ::-1] for frame in batch["frame"]]
-        results = self.model.predict(frames, conf=CONFIDENCE, verbose=False)
-        labels = [[self.model.names[int(c)] for c in result.boxes.cls] for result in results]
-        boxes = [result.boxes.xyxy.flatten().tolist() for result in results]
-        return {"labels": labels, "boxes": boxes}
+        return {"frame_index": batch["frame_index"], "found": self.rows(batch["frame"])}
 
 
 def ray_video(job: Job) -> Found:
     """Boxes of every frame, or of one a second."""
-    from collections import Counter
-
-    import pandas
     import ray
     from ray.data import ActorPoolStrategy, DataContext
 
@@ -51,13 +36,12 @@ def ray_video(job: Job) -> Found:
     options: dict[str, Any] = {} if job.every_frame else {"fps": 1}
     frames = _read_videos(list(job.sources), **options)
     found = frames.map_batches(
-        Detector, fn_constructor_args=(job.yolo,), batch_size=BATCH, compute=ActorPoolStrategy(size=cores)
+        Actor, fn_constructor_args=(job.yolo,), batch_size=BATCH, compute=ActorPoolStrategy(size=cores)
     )
     found.write_parquet(job.folder)
     seconds = time.perf_counter() - started
-    labels = [row for file in Path(job.folder).rglob("*.parquet") for row in pandas.read_parquet(file)["labels"]]
     ray.shutdown()
-    return Found(seconds, dict(Counter(label for row in labels for label in row)))
+    return Found(seconds, stored_boxes(Path(job.folder)))
 
 
 def _read_videos(paths: list[str], **options: Any) -> Any:

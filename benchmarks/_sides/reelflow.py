@@ -11,7 +11,8 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from benchmarks._sides import CONFIDENCE, Found, Job, main, words
+from benchmarks._media import FPS
+from benchmarks._sides import CONFIDENCE, Box, Found, Job, main, words
 
 
 def reelflow(job: Job) -> Found:
@@ -71,15 +72,19 @@ def _found(job: Job, seconds: float) -> Found:
     paths = [path for path in store.list("media") if path.endswith("/result.json")]
     results = [found[0] for path in paths if (found := read_result(store, path.split("/")[1]))]
     assert len(results) == len(job.sources), f"{len(results)} results of {len(job.sources)} sources"
-    classes: Counter[str] = Counter()
+    boxes: list[Box] = []
     said: list[str] = []
     parts: Counter[str] = Counter()
     for result in sorted(results, key=lambda result: result.source):
-        classes.update(result.detections.classes)
+        boxes += (
+            (round(frame.time * FPS), box.class_, box.confidence, *box.xyxy)
+            for frame in result.detections.frames
+            for box in frame.boxes
+        )
         said += words(result.transcript.text)
         for name, timing in result.timing.items():
             parts[name] += timing.wall_s  # type: ignore[assignment]
-    return Found(seconds, dict(classes), said, dict(parts))
+    return Found(seconds, boxes, said, dict(parts))
 
 
 if __name__ == "__main__":

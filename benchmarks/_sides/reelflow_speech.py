@@ -1,8 +1,4 @@
-"""Reelflow on the speech workload: files of clips by a backfill, one recording by a run.
-
-The clips say eight sentences again and again: within a window of 30 s that would pass for a decoder that stutters, so
-the guard against it is wide here.
-"""
+"""Reelflow on the speech workload: files of clips by a backfill, one recording by a run."""
 
 from __future__ import annotations
 
@@ -11,8 +7,8 @@ from benchmarks._sides.reelflow import analyze
 
 
 def reelflow_speech(job: Job) -> Found:
-    """Text of every clip."""
-    return analyze(job, ["clips.enabled=false", "transcript.compression_ratio=10"])
+    """Text of every clip, with the options among `arguments`."""
+    return analyze(job, ["clips.enabled=false", *(f"{name}={value}" for name, value in job.arguments.items())])
 
 
 if __name__ == "__main__":
