@@ -172,7 +172,7 @@ def _media(root: str, options: Any, published: Sequence[TaskSpan]) -> list[Sampl
         key = result.artifacts["segments"].rsplit("/", 1)[1]
         segments = artifacts.find(store, result.media_id, "segments", key)
         assert segments is not None, f"no segments of {result.source}"
-        heard = plan_windows(segments, options.transcript) if "transcript" in result.models else []
+        heard = plan_windows(segments, result.media, options.transcript) if "transcript" in result.models else []
         frames_run_s = 0.0
         if result.media.video is not None:
             endless = result.media.video.model_copy(update={"duration_s": 10_000.0})

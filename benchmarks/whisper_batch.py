@@ -222,7 +222,7 @@ def spectrograms(count: int, n_mels: int) -> list[Any]:
     """Log-mel (n_mels, 3000) of half a minute of whistling and hissing each, no two alike."""
     from whisper.audio import N_FRAMES, SAMPLE_RATE, pad_or_trim
 
-    from tasks.core.models.decoding import window_mel
+    from tasks.core.models.seeking import window_mel
 
     choose, steps = np.random.default_rng(1), 10 * WINDOW_S
 

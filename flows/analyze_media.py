@@ -193,7 +193,7 @@ def _analyze(
     probed = _near(media.probe_media, found, options.limits, options.audio).result()
     info = media.load_info(probed)
 
-    audio = speech.extract_audio.submit(found, info)
+    audio = speech.extract_audio.submit(found, info, options.audio.channel)
     segments = speech.segment_speech.submit(found, audio, options.segments)
     progress.expect("audio")
     progress.expect("segments")
@@ -221,7 +221,7 @@ def _analyze(
 
     progress.gather("audio", [audio])
     [heard] = progress.gather("segments", [segments])
-    windows = speech.plan_windows(heard, options.transcript) if "transcript" in models else []
+    windows = speech.plan_windows(heard, info, options.transcript) if "transcript" in models else []
     clips = [speech.cut_clips.submit(found, info, audio, segments, options.clips)] if options.clips.enabled else []
     language = []
     if windows and options.transcript.language is None:
@@ -229,7 +229,7 @@ def _analyze(
         language = [speech.detect_language.submit(found, audio, first, models["transcript"], options.transcript)]
     spoken = language[0] if language else None
     said = [
-        speech.transcribe.submit(found, audio, batch, spoken, models["transcript"], options.transcript)
+        speech.transcribe.submit(found, audio, heard, batch, spoken, models["transcript"], options.transcript)
         for batch in windows
     ]
     for stage, futures in (("clips", clips), ("language", language), ("transcript", said)):

@@ -170,6 +170,8 @@ def show_report(report: AnalyzeReport, result: Result | None, noticed: set[str])
         say(f"  {segment.start:7.2f} s  {_one_line(segment.text)}")
     if len(result.transcript.segments) > 20:
         say(f"            and {len(result.transcript.segments) - 20} more segments")
+    if result.transcript.gaps:
+        say(f"  no text   {result.transcript.gaps_s:.1f} s of speech, in {len(result.transcript.gaps)} places")
     if result.detections.frames_sampled:
         seen = ", ".join(f"{name} {count}" for name, count in result.detections.classes.items()) or "nothing"
         say(f"  seen      {seen}  (boxes in {result.frames_with_boxes} of {result.detections.frames_sampled} frames)")

@@ -38,7 +38,9 @@ def markdown(result: Result) -> str:
         lines += [f"## Said ({result.transcript.language})", ""]
         lines += [f"- `{segment.start:7.2f}` {plain(segment.text)}" for segment in result.transcript.segments[:40]]
         lines += [f"- and {len(result.transcript.segments) - 40} more"] if len(result.transcript.segments) > 40 else []
-    else:
+    if gaps := result.transcript.gaps:
+        lines += ["", f"{result.transcript.gaps_s:.1f} s of speech in {len(gaps)} places have no text."]
+    elif not result.transcript.segments:
         lines += [f"## Said\n\nNothing: {result.silence}."]
     if result.detections.classes:
         frames = f"{result.frames_with_boxes} of {result.detections.frames_sampled} frames"

@@ -24,7 +24,15 @@ from tasks.core.frame_plan import FrameBatchSpec, plan_batches
 from tasks.core.models.bundled import SAMPLE_CLIP
 from tasks.core.options import AnalyzeOptions, FrameOptions, LimitOptions, Section
 from tasks.core.records import save_records
-from tasks.core.schema import ArtifactRef, Interval, MediaInfo, MediaRef, ModelInfo, SpeechWindow
+from tasks.core.schema import (
+    ArtifactRef,
+    Interval,
+    MediaInfo,
+    MediaRef,
+    ModelInfo,
+    SpeechWindow,
+    SpokenLanguage,
+)
 from tasks.core.source_names import display_source, hide_secrets
 from tasks.core.windows import pack_windows
 from tasks.lookup import fetch_source
@@ -126,11 +134,14 @@ class _GoodFile:
         if kind is FrameBatchSpec:
             return plan_batches(self._info(), FrameOptions(), embed_fps=Fraction(1), shots=True)[0]
         if kind == list[SpeechWindow]:
-            return pack_windows([Interval(start=0.0, end=self._info().duration_s)], WINDOW_S)[:1]
+            length_s = self._info().duration_s
+            return pack_windows([Interval(start=0.0, end=length_s)], [], WINDOW_S, length_s)[:1]
         if kind == list[ArtifactRef]:
             return [self._artifact(name, given[0] if given else None)]
         if kind is ArtifactRef or ArtifactRef in get_args(kind):
             return self._artifact(name, given)
+        if name == "channel":
+            return given or "auto"
         if given is None and isinstance(kind, type) and issubclass(kind, Section):
             return kind()
         return given
@@ -153,7 +164,7 @@ class _GoodFile:
     def _make(self, stage: str, like: ArtifactRef | None, out: Path) -> None:
         """By the stage itself, but for those that take a network."""
         if stage == "language":
-            save_records("en", out / _LANGUAGE)
+            save_records(SpokenLanguage(code="en", checked=False), out / _LANGUAGE)
         elif stage == "embeddings":
             width = load_embeddings(artifacts.artifact_file(like, _EMBEDDINGS)).vectors.shape[1] if like else DIMENSIONS
             count = min(8, width)

@@ -111,7 +111,7 @@ def load_models(assignments: str) -> None:
         speaker = speech.load_model(models["transcript"], options.transcript)
         second = np.random.default_rng(0).normal(0, 0.1, 16_000).astype(np.float32)
         language = whisper.detect_language(speaker, [second])
-        whisper.transcribe(speaker, [SpeechWindow(start=0.0, end=1.0)], [second], options.transcript, language)
+        whisper.transcribe(speaker, [SpeechWindow(start=0.0, end=1.0)], [second], options.transcript, language.code)
     if "detections" in models:
         detector = vision.load_model(models["detections"], options.detections)
         yolo.detect(detector, pictures, USUAL_SIZES[0], options.detections)

@@ -18,13 +18,15 @@ from tasks.core.schema import (
     Description,
     Findings,
     FrameDetections,
+    HeardWindow,
     MediaInfo,
     MediaRef,
     ModelInfo,
     Result,
     SceneChange,
-    Segment,
+    SpokenLanguage,
     StageTiming,
+    Transcript,
 )
 from tasks.results import VIEWS, commit_result, release, result_key, result_path
 from tasks.settings import settings
@@ -37,6 +39,17 @@ BUNDLED_NOTICE = (
     "Made with the small demonstration models that come with Reelflow. They know {what} and nothing else: on real "
     "recordings these results mean nothing."
 )
+
+ENGLISH_NOTICE = (
+    "The language was not checked: {name} knows English only. Multilingual weights (base, small, large-v3) detect it; "
+    "transcript.language=en says that it is English."
+)
+UNKNOWN_SPEECH_NOTICE = (
+    "Most of the speech is not like what {name} knows: its text failed every check for likelihood or repetition. It "
+    "may be another language."
+)
+MOSTLY = 0.5
+"""Share of the speech whose text is unsure or missing from which the weights plainly do not know it."""
 
 
 @task(task_run_name="publish: {media.name}", **RETRY)
@@ -74,7 +87,7 @@ def assemble_result(
     meter: Meter,
 ) -> Result:
     """What the artifacts say, as one record."""
-    language = load_records(str, artifact_file(findings.language, LANGUAGE)) if findings.language else None
+    language = load_records(SpokenLanguage, artifact_file(findings.language, LANGUAGE)) if findings.language else None
     named = findings.named()
     stages = timing | assemble.stage_timings(named.values()) | {"publish": meter.timing()}
     views = {
@@ -82,7 +95,15 @@ def assemble_result(
         for name, file in VIEWS.items()
         if findings.frames or not name.startswith("storyboard")
     }
-    info = assemble.checked(info, load_heard(findings.audio))
+    heard = load_heard(findings.audio)
+    info = assemble.checked(info, heard)
+    said = assemble.transcript(
+        [load_records(list[HeardWindow], artifact_file(ref, TRANSCRIPT)) for ref in findings.transcript],
+        language.code if language else options.transcript.language,
+        language_checked=language.checked if language else True,
+        words=options.transcript.words,
+        channels=heard.channels,
+    )
     described = (
         load_records(Description, artifact_file(findings.description, DESCRIPTION))
         if findings.description
@@ -95,10 +116,7 @@ def assemble_result(
         media=info,
         options=options.model_dump(mode="json"),
         models=models,
-        transcript=assemble.transcript(
-            (load_records(list[Segment], artifact_file(ref, TRANSCRIPT)) for ref in findings.transcript),
-            language or options.transcript.language,
-        ),
+        transcript=said,
         clips=_clips(findings.clips),
         detections=assemble.detections(
             (load_records(list[FrameDetections], artifact_file(ref, DETECTIONS)) for ref in findings.detections),
@@ -112,7 +130,7 @@ def assemble_result(
         timing=stages,
         cost=cost_table(stages, settings().prices),
         created=datetime.now(UTC),
-        notice=" ".join([*_bundled_notice(models), *info.notices, *notices]) or None,
+        notice=" ".join([*_bundled_notice(models), *speech_notices(said, models), *info.notices, *notices]) or None,
     )
 
 
@@ -121,6 +139,19 @@ def _clips(ref: ArtifactRef | None) -> list[Clip]:
         return []
     cut = load_records(list[Clip], artifact_file(ref, CLIPS))
     return [clip.model_copy(update={"uri": f"{ref.uri}/{clip.uri}"}) for clip in cut]
+
+
+def speech_notices(said: Transcript, models: dict[str, ModelInfo]) -> list[str]:
+    """What a reader of the transcript must know before believing it."""
+    model = models.get("transcript")
+    if model is None or model.bundled or not (said.segments or said.gaps):
+        return []
+    notices, name = [], model.name
+    if not said.language_checked:
+        notices.append(ENGLISH_NOTICE.format(name=name))
+    if assemble.unsure_share(said) > MOSTLY:
+        notices.append(UNKNOWN_SPEECH_NOTICE.format(name=name))
+    return notices
 
 
 def _bundled_notice(models: dict[str, ModelInfo]) -> list[str]:

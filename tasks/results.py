@@ -19,6 +19,7 @@ from tasks.core.errors import (
 )
 from tasks.core.fetch import display_source
 from tasks.core.options import AnalyzeOptions
+from tasks.core.records import json_bytes
 from tasks.core.schema import SCHEMA_VERSION, MediaRef, ModelInfo, Quarantined, Result
 from tasks.core.source_names import hide_secrets
 from tasks.store import Store
@@ -67,7 +68,7 @@ def read_result(store: Store, media_id: str) -> tuple[Result, str] | None:
 
 def commit_result(store: Store, result: Result) -> Result:
     """Makes this the result of its media, unless an equal one is there: then that one stays and is returned."""
-    text = result.model_dump_json(by_alias=True, indent=1).encode()
+    text = json_bytes(result, indent=1)
     for _ in range(10):
         current = store.read(result_path(result.media_id))
         stands = _parse(current[0]) if current else None
@@ -121,7 +122,7 @@ def quarantine(store: Store, source: str, media: MediaRef | None, error: Reelflo
         created=datetime.now(UTC),
     )
     if record.media_id:
-        store.write(f"quarantine/{record.media_id}.json", record.model_dump_json(indent=1).encode())
+        store.write(f"quarantine/{record.media_id}.json", json_bytes(record, indent=1))
     if media and record.media_id == media.media_id:
         forget_name(store, source)
     return record

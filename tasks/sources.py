@@ -16,6 +16,7 @@ from tasks import artifacts
 from tasks.core.errors import LimitExceeded, OptionError
 from tasks.core.fetch import display_source
 from tasks.core.options import AnalyzeOptions
+from tasks.core.records import json_bytes
 from tasks.core.schema import AnalyzeReport, ModelInfo, Record
 from tasks.results import PIPELINE_VERSION, VIEWS_MARKER, result_key, result_path
 from tasks.store import Store
@@ -54,7 +55,7 @@ def remember(store: Store, source: str, version: str, options: AnalyzeOptions, r
         request=request_key(options, (report.error or {}).get("code", "")),
         error=report.error,
     )
-    store.write(_path(source), record.model_dump_json().encode())
+    store.write(_path(source), json_bytes(record))
 
 
 def recall(

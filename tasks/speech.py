@@ -5,21 +5,33 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from tasks.artifacts import artifact_file, reading
 from tasks.core import audio as track
 from tasks.core import clips, segments, windows
 from tasks.core.models import weights
 from tasks.core.models.device import choose_device, choose_precision
-from tasks.core.options import ClipOptions, SegmentOptions, TranscriptOptions
+from tasks.core.options import Channel, ClipOptions, SegmentOptions, TranscriptOptions
 from tasks.core.records import load_records, save_records
-from tasks.core.schema import ArtifactRef, Clip, Heard, Interval, MediaInfo, MediaRef, ModelInfo, SpeechWindow
+from tasks.core.schema import (
+    ArtifactRef,
+    Clip,
+    Heard,
+    Interval,
+    MediaInfo,
+    MediaRef,
+    ModelInfo,
+    Pause,
+    SpeechWindow,
+    SpokenLanguage,
+)
 from tasks.lookup import same_weights, source_file
 from tasks.settings import settings
 from tasks.stage import stage
 from tasks.threads import threads_per_task
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from tasks.core.models.whisper import WhisperModel
@@ -27,23 +39,28 @@ if TYPE_CHECKING:
 AUDIO = "audio.flac"
 HEARD = "heard.json"
 SEGMENTS = "segments.json"
+PAUSES = "pauses.json"
+VOICE = "voice.u8"
+"""Probability of speech for each 32 ms, one byte each."""
 CLIPS = "clips.json"
 LANGUAGE = "language.json"
 TRANSCRIPT = "transcript.json"
 
 
 @stage("audio", version=2)
-def extract_audio(media: MediaRef, info: MediaInfo, out: Path) -> None:
-    """The chosen audio stream as 16 kHz mono, or silence of the media's length; and what of it could be decoded."""
+def extract_audio(media: MediaRef, info: MediaInfo, channel: Channel, out: Path) -> None:
+    """The chosen audio stream as 16 kHz mono, or silence of the media's length; and what of it was heard."""
     with source_file(media) as path:
-        save_records(track.extract_audio(path, info, out / AUDIO), out / HEARD)
+        save_records(track.extract_audio(path, info, out / AUDIO, channel), out / HEARD)
 
 
-@stage("segments", version=1)
+@stage("segments", version=2)
 def segment_speech(media: MediaRef, audio: ArtifactRef, options: SegmentOptions, out: Path) -> None:
-    """Where someone speaks."""
-    samples = track.load_audio(artifact_file(audio, AUDIO))
-    save_records(segments.segment_speech(samples, options), out / SEGMENTS)
+    """Where someone speaks, and where they pause."""
+    found = segments.find_speech(track.load_audio(artifact_file(audio, AUDIO)), options)
+    save_records(found.segments, out / SEGMENTS)
+    save_records(found.pauses, out / PAUSES)
+    found.voice.tofile(out / VOICE)
 
 
 @stage("clips", version=2)
@@ -58,7 +75,7 @@ def cut_clips(
     save_records(cut, out / CLIPS)
 
 
-@stage("language", version=1, tags=["gpu", "first"])
+@stage("language", version=2, tags=["gpu", "first"])
 def detect_language(
     media: MediaRef,
     audio: ArtifactRef,
@@ -74,22 +91,23 @@ def detect_language(
     save_records(whisper.detect_language(load_model(model, options), heard), out / LANGUAGE)
 
 
-@stage("transcript", version=1, tags=["gpu", "first"], label="{media.name} from {windows[0].start:.0f} s")
+@stage("transcript", version=2, tags=["gpu", "first"], label="{media.name} from {windows[0].start:.0f} s")
 def transcribe(
     media: MediaRef,
     audio: ArtifactRef,
+    segments: ArtifactRef,
     windows: list[SpeechWindow],
     language: ArtifactRef | None,
     model: ModelInfo,
     options: TranscriptOptions,
     out: Path,
 ) -> None:
-    """What is said in one batch of windows.  (N windows of up to 30 s in, segments in media time out.)"""
+    """What is said in one batch of windows.  (N windows of up to 30 s in, N records in media time out.)"""
     from tasks.core.models import whisper
 
     heard = [_samples(audio, window) for window in windows]
-    spoken = load_records(str, artifact_file(language, LANGUAGE)) if language else options.language
-    said = whisper.transcribe(load_model(model, options), windows, heard, options, spoken)
+    spoken = load_records(SpokenLanguage, artifact_file(language, LANGUAGE)).code if language else options.language
+    said = whisper.transcribe(load_model(model, options), windows, heard, options, spoken, load_speech(segments))
     save_records(said, out / TRANSCRIPT)
 
 
@@ -105,9 +123,22 @@ def load_segments(ref: ArtifactRef) -> list[Interval]:
         return load_records(list[Interval], artifact_file(ref, SEGMENTS))
 
 
-def plan_windows(segments: ArtifactRef, options: TranscriptOptions) -> list[list[SpeechWindow]]:
+def load_speech(ref: ArtifactRef) -> segments.Speech:
+    """All that a `segments` artifact says."""
+    with reading([ref]):
+        voice = np.fromfile(artifact_file(ref, VOICE), np.uint8)
+        return segments.Speech(load_segments(ref), load_pauses(ref), voice)
+
+
+def load_pauses(ref: ArtifactRef) -> list[Pause]:
+    """Where the speech of a `segments` artifact can be cut."""
+    with reading([ref]):
+        return load_records(list[Pause], artifact_file(ref, PAUSES))
+
+
+def plan_windows(ref: ArtifactRef, info: MediaInfo, options: TranscriptOptions) -> list[list[SpeechWindow]]:
     """Neighbouring speech in windows of up to 30 s, and those in the batches that are decoded together."""
-    packed = windows.pack_windows(load_segments(segments), options.window_s)
+    packed = windows.pack_windows(load_segments(ref), load_pauses(ref), options.window_s, info.duration_s)
     return windows.batch_windows(packed, options.batch_size)
 
 

@@ -40,7 +40,7 @@ GROWTH = 1.3
 """Memory of the command and its workers at the end, in that of the middle of the run."""
 GROWTH_BYTES = 150 * 2**20
 """Less than this is no growth: allocators keep what they were given."""
-FEWEST_SAMPLES = 40
+FEWEST_SAMPLES = 400
 IN_FLIGHT = 2
 OPTIONS = (
     "transcript.model=bundled",
@@ -286,9 +286,13 @@ def _alive(processes: set[psutil.Process]) -> list[psutil.Process]:
 
 
 def _files_left(work: Path) -> list[Path]:
-    """Temporary files, and what only a run in progress may have in a cache or a store."""
+    """Temporary files, and what only a run in progress may have in a cache or a store.
+
+    Dask keeps two empty locks in its folder: they are no run's.
+    """
     places = ("tmp", "cache/work", "cache/sources", "store/.work")
     found = [path for place in places for path in (work / place).rglob("*") if path.is_file()]
+    found = [path for path in found if not (path.suffix == ".lock" and path.parent.name == "dask-scratch-space")]
     return [*found, *(work / "store").glob("media/*/lease.json")]
 
 

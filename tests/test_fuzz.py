@@ -52,7 +52,7 @@ FINE = [_report(name) for name in NAMES]
         ({"errors": "Traceback (most recent call last)"}, "a traceback"),
         ({"status": 1}, "exit status 1"),
         ({"left": ["process 7 (ffmpeg)"]}, "stayed behind"),
-        ({"memory": [2**30 + number * 2**24 for number in range(100)]}, "memory grew"),
+        ({"memory": [2**30 + number * 2**22 for number in range(400)]}, "memory grew"),
     ],
 )
 def test_a_broken_rule_is_named(changes: dict[str, Any], fault: str) -> None:

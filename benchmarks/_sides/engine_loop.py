@@ -17,7 +17,8 @@ from benchmarks._media import FPS
 from benchmarks._sides import CONFIDENCE, Box, Found, Job, Parts, main
 from tasks.core.frame_plan import FrameBatchSpec, plan_batches
 from tasks.core.options import AnalyzeOptions, parse_options
-from tasks.core.schema import Interval, MediaInfo, SpeechWindow
+from tasks.core.schema import MediaInfo, SpeechWindow
+from tasks.core.segments import Speech
 from tasks.threads import LIBRARIES, available_cores
 
 LANGUAGE_WINDOWS = 3
@@ -40,10 +41,10 @@ def engine_loop(job: Job) -> Found:
         audio = pool.submit(_audio, path, info, Path(job.folder))
         seen = [pool.submit(_detect, path, info, batch, options) for batch in plan_batches(info, options.frames)]
         spoken = pool.submit(_segments, audio.result(), options).result()
-        packed = windows.pack_windows(spoken, options.transcript.window_s)
+        packed = windows.pack_windows(spoken.segments, spoken.pauses, options.transcript.window_s, info.duration_s)
         language = pool.submit(_language, audio.result(), packed[:LANGUAGE_WINDOWS]).result()
         batches = windows.batch_windows(packed, options.transcript.batch_size)
-        said = [pool.submit(_transcribe, audio.result(), batch, options, language) for batch in batches]
+        said = [pool.submit(_transcribe, audio.result(), batch, options, language, spoken) for batch in batches]
         boxes = [box for batch in seen for box in batch.result()]
         text = [part for future in said for part in future.result()]
         parts.end("all")
@@ -86,27 +87,29 @@ def _audio(path: Path, info: MediaInfo, folder: Path) -> Path:
     return folder / "audio.flac"
 
 
-def _segments(audio: Path, options: AnalyzeOptions) -> list[Interval]:
+def _segments(audio: Path, options: AnalyzeOptions) -> Speech:
     from tasks.core.audio import load_audio
-    from tasks.core.segments import segment_speech
+    from tasks.core.segments import find_speech
 
-    return segment_speech(load_audio(audio), options.segments)
+    return find_speech(load_audio(audio), options.segments)
 
 
 def _language(audio: Path, first: list[SpeechWindow]) -> str:
     from tasks.core.audio import load_audio
     from tasks.core.models import whisper
 
-    return whisper.detect_language(_models["whisper"], [load_audio(audio, w.start, w.end) for w in first])
+    return whisper.detect_language(_models["whisper"], [load_audio(audio, w.start, w.end) for w in first]).code
 
 
-def _transcribe(audio: Path, batch: list[SpeechWindow], options: AnalyzeOptions, language: str) -> list[str]:
+def _transcribe(
+    audio: Path, batch: list[SpeechWindow], options: AnalyzeOptions, language: str, spoken: Speech
+) -> list[str]:
     from tasks.core.audio import load_audio
     from tasks.core.models import whisper
 
     heard = [load_audio(audio, window.start, window.end) for window in batch]
-    said = whisper.transcribe(_models["whisper"], batch, heard, options.transcript, language)
-    return [segment.text for segment in said]
+    said = whisper.transcribe(_models["whisper"], batch, heard, options.transcript, language, spoken)
+    return [segment.text for window in said for segment in window.segments]
 
 
 def _detect(path: Path, info: MediaInfo, batch: FrameBatchSpec, options: AnalyzeOptions) -> list[Box]:

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tasks.core import ffmpeg
-from tasks.core.errors import CorruptMedia, DamagedArtifact, ToolFailed
-from tasks.core.schema import Heard, MediaInfo
+from tasks.core import channels, ffmpeg
+from tasks.core.errors import CorruptMedia, DamagedArtifact, OptionError, ToolFailed
+from tasks.core.options import Channel
+from tasks.core.schema import Heard, HeardChannel, MediaInfo
 from tasks.core.straighten import straighten_sound
 
 SAMPLE_RATE = 16_000
@@ -39,22 +40,25 @@ def sample_count(duration_s: float) -> int:
     return max(1, round(duration_s * SAMPLE_RATE))
 
 
-def extract_audio(path: Path, info: MediaInfo, out: Path, timeout_s: float | None = None) -> Heard:
+def extract_audio(
+    path: Path, info: MediaInfo, out: Path, channel: Channel = "auto", timeout_s: float | None = None
+) -> Heard:
     """Write the chosen audio stream to `out` (FLAC, 16-bit, mono, 16 kHz), as long as the media.
 
     One ffmpeg pass: a late start and gaps become silence, and what lies before media time 0.0 is dropped. Where the
     file has several takes, or fewer samples come out than its packets promise, a straightened copy of the sound is
-    worked on instead. Media without audio give silence, and so do those with video whose sound cannot be decoded.
-    Raises CorruptMedia, LimitExceeded, ToolFailed.
+    worked on instead. Of several channels the mix is heard, or what `channel` says, see channels.py. Media without
+    audio give silence, and so do those with video whose sound cannot be decoded.
+    Raises CorruptMedia, LimitExceeded, OptionError for a channel that is not there, ToolFailed.
     """
     if info.audio is None:
         _write_silence(out, sample_count(info.duration_s))
         return Heard(duration_s=info.duration_s)
     if not info.takes:
         with contextlib.suppress(CorruptMedia, ToolFailed):  # where ffmpeg itself is at fault, it fails on the copy too
-            done = _transcode(path, info, out, timeout_s)
+            done = _transcode(path, info, out, channel, timeout_s)
             if done and done.is_whole(info.audio.sound_s):
-                return Heard(duration_s=info.duration_s, decoded_s=done.decoded_s)
+                return Heard(duration_s=info.duration_s, decoded_s=done.decoded_s, channels=done.channels)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix="straight-") as folder:
         copy = Path(folder) / path.name  # messages name the media
         try:
@@ -67,15 +71,17 @@ def extract_audio(path: Path, info: MediaInfo, out: Path, timeout_s: float | Non
         length_s = info.duration_s
         if info.video is None and abs(straight.duration_s - length_s) > GAP_S and not straight.damage:
             length_s = straight.duration_s
-        if _transcode(copy, copied.model_copy(update={"duration_s": length_s}), out, timeout_s) is None:
+        whole = _transcode(copy, copied.model_copy(update={"duration_s": length_s}), out, channel, timeout_s)
+        if whole is None:
             raise CorruptMedia(f"{ffmpeg.media_name(path)}: its sound changes in ways that cannot be followed")
-    return Heard(duration_s=length_s, decoded_s=straight.decoded_s, damage=straight.damage)
+    return Heard(duration_s=length_s, decoded_s=straight.decoded_s, damage=straight.damage, channels=whole.channels)
 
 
 @dataclass(frozen=True)
 class _Transcoded:
     decoded_s: float
     errors: int
+    channels: list[HeardChannel]
 
     def is_whole(self, sound_s: float) -> bool:
         """Whether so much was decoded as the packets hold; what a container trims is left out without errors."""
@@ -83,28 +89,64 @@ class _Transcoded:
         return missed_s <= (MISSED_S if self.errors else max(MISSED_S, TRIMMED_SHARE * sound_s))
 
 
-def _transcode(path: Path, info: MediaInfo, out: Path, timeout_s: float | None) -> _Transcoded | None:
+def _transcode(path: Path, info: MediaInfo, out: Path, channel: Channel, timeout_s: float | None) -> _Transcoded | None:
     """One ffmpeg run; None where the format changed on the way, which makes a track of no use."""
     assert info.audio is not None  # noqa: S101
     samples = sample_count(info.duration_s)
-    source = ffmpeg.open_media(path, info.container)
-    track = in_media_time(source[str(info.audio.index)], info.start_offset_s)
-    track = track.filter("apad", whole_len=samples).filter("atrim", end_sample=samples)
-    said = ffmpeg.run(
-        ffmpeg.write_to(out, track, format="flac", acodec="flac", sample_fmt="s16", compression_level=5),
-        media=path,
-        timeout_s=timeout_s or ffmpeg.timeout_for(info.duration_s, REALTIME_FACTOR),
-        global_options=["-copyts", "-loglevel", "verbose"],
-        file_bytes=samples * 4 + 2**20,
-    )
-    decoded = _DECODED.search(said)
-    if frames_in(out) != samples or not decoded:
+    only = _number(channel, info.audio.channels)
+    compare = channel == "auto" and info.audio.channels > 1
+    sound = ffmpeg.open_media(path, info.container)[str(info.audio.index)]
+    if only is not None:
+        sound = sound.filter("channelmap", map=str(only), channel_layout="mono")
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix="channels-") as folder:
+        mix, apart = (Path(folder) / "mix.flac", Path(folder) / "channels.w64") if compare else (out, None)
+        if apart:
+            both = sound.filter_multi_output("asplit", 2)
+            outputs = [_mono(mix, both[0], info, samples), _apart(apart, both[1], info)]
+        else:
+            outputs = [_mono(mix, sound, info, samples)]
+        said = ffmpeg.run(
+            *outputs,
+            media=path,
+            timeout_s=timeout_s or ffmpeg.timeout_for(info.duration_s, REALTIME_FACTOR),
+            global_options=["-copyts", "-loglevel", "verbose"],
+            file_bytes=samples * 2 * (1 + info.audio.channels) + 2**20,
+        )
+        decoded = _DECODED.search(said)
+        if frames_in(mix) != samples or not decoded:
+            return None
+        heard = channels.hear(mix, apart, out) if apart else []
+    if channel != "auto":
+        heard = [HeardChannel(start=0, end=info.duration_s, channel=str(channel), reason="as audio.channel asks")]
+    return _Transcoded(int(decoded[2]) / info.audio.sample_rate, int(decoded[1]), heard)
+
+
+def _number(channel: Channel, count: int) -> int | None:
+    """The channel's number from 0; None for all of them."""
+    if channel in ("auto", "mix"):
         return None
-    return _Transcoded(int(decoded[2]) / info.audio.sample_rate, int(decoded[1]))
+    number = {"left": 1, "right": 2}.get(str(channel)) or int(channel)
+    if number > count:
+        raise OptionError(f"audio.channel={channel}: the sound has {count} {'channel' if count == 1 else 'channels'}")
+    return number - 1
 
 
-def in_media_time(stream: Any, zero_s: float) -> Any:
-    """An ffmpeg-python audio stream (read with -copyts) as 16 kHz mono that starts at timestamp `zero_s`."""
+def _mono(out: Path, sound: Any, info: MediaInfo, samples: int) -> Any:
+    track = in_media_time(sound, info.start_offset_s)
+    track = track.filter("apad", whole_len=samples).filter("atrim", end_sample=samples)
+    return ffmpeg.write_to(out, track, format="flac", acodec="flac", sample_fmt="s16", compression_level=5)
+
+
+def _apart(out: Path, sound: Any, info: MediaInfo) -> Any:
+    """All channels side by side, in media time like the mix."""
+    return ffmpeg.write_to(out, in_media_time(sound, info.start_offset_s, None), format="w64", acodec="pcm_s16le")
+
+
+def in_media_time(stream: Any, zero_s: float, layout: str | None = "mono") -> Any:
+    """An ffmpeg-python audio stream (read with -copyts) as 16 kHz sound that starts at timestamp `zero_s`.
+
+    `layout` is that of its channels; None leaves them as they are.
+    """
     import ffmpeg as graph
 
     shifted = graph.filter(stream, "asetpts", f"PTS-({zero_s:.9f})/TB")
@@ -112,8 +154,8 @@ def in_media_time(stream: Any, zero_s: float) -> Any:
         shifted,
         "aresample",
         SAMPLE_RATE,
-        ochl="mono",
         osf="s16",
+        **({"ochl": layout} if layout else {}),
         **{"async": 1, "min_hard_comp": GAP_S, "first_pts": 0},
     )
 

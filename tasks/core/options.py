@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -40,10 +40,19 @@ class LimitOptions(Section):
     max_streams: int = Field(32, ge=1, le=256, description="Most streams in the container")
 
 
+Channel = Literal["auto", "mix", "left", "right"] | Annotated[int, Field(ge=1, le=64)]
+"""What of a stream with several channels is heard."""
+
+
 class AudioOptions(Section):
     stream: int | str | None = Field(
         None,
         description="Audio stream: index among the audio streams (from 0) or language (eng); default the first",
+    )
+    channel: Channel = Field(
+        "auto",
+        description="auto: the mix of all channels and, where speech cancels or drowns in it, the channel that carries "
+        "it. mix, left, right or a number from 1: that alone",
     )
 
 
@@ -77,9 +86,27 @@ class TranscriptOptions(Section):
     )
     language: str | None = Field(None, description="ISO code of the language (en); default: detected once per media")
     words: bool = Field(False, description="Word timestamps")
+    prompt: str | None = Field(
+        None,
+        min_length=1,
+        max_length=2000,
+        description="Text that could stand before each window: names, spelling and style are taken from it",
+    )
+    hotwords: tuple[str, ...] | None = Field(
+        None, min_length=1, max_length=100, description="Words to expect: names, products, terms"
+    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the model runs")
     precision: Literal["auto", "float32", "float16"] = Field("auto", description="auto: float16 on a GPU, else float32")
     beam_size: int = Field(1, ge=1, le=10, description="1 is greedy decoding")
+    second_look: float = Field(
+        -0.2,
+        ge=-10,
+        le=0,
+        description="A sentence whose tokens have a mean log probability below this is decoded again, alone; -10: none",
+    )
+    second_look_beams: int = Field(
+        5, ge=1, le=10, description="Beams of that, and of speech that got no text and is decoded again"
+    )
     window_s: float = Field(30.0, ge=5, le=30, description="Longest window that speech is packed into, seconds")
     batch_size: int = Field(8, ge=1, le=64, description="Windows per task, decoded together")
     temperatures: tuple[float, ...] = Field(

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator
 
+from tasks.core.records import json_bytes
 from tasks.core.source_names import short_name
 
 SCHEMA_VERSION = 1
@@ -23,9 +24,9 @@ Primaries = Literal["bt709", "bt2020"]
 
 
 class Record(BaseModel):
-    """Immutable, and strict about unknown fields."""
+    """Immutable, strict about unknown fields, and without NaN or infinity: neither is JSON, and neither is a result."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, ser_json_inf_nan="constants")
 
 
 Rational = Annotated[
@@ -143,6 +144,16 @@ class MediaInfo(Record):
     """What a reader of the result must know of the source."""
 
 
+class HeardChannel(Record):
+    """Which channel of the sound a stretch was heard on, and why."""
+
+    start: float
+    end: float
+    channel: str
+    """mix, left, right, or the number of one of more than two channels, from 1."""
+    reason: str
+
+
 class Heard(Record):
     """What came of the sound, checked against what the file promised."""
 
@@ -151,6 +162,8 @@ class Heard(Record):
     decoded_s: float = 0.0
     """Seconds of sound that were decoded; the rest of the track is silence that fills gaps."""
     damage: list[Damage] = []
+    channels: list[HeardChannel] = []
+    """Empty where all channels were heard, mixed to one."""
     notice: str | None = None
 
 
@@ -169,13 +182,54 @@ class Segment(Record):
     avg_logprob: float = 0.0
     no_speech_prob: float = 0.0
     temperature: float = 0.0
+    unsure: bool = False
+    """The text failed the guards (likelihood, repetition) at every temperature: the best of what could be made out."""
     words: list[Word] | None = None
+
+
+class Pause(Record):
+    """Where speech can be cut without cutting a word."""
+
+    time: float
+    """The quietest moment of the pause."""
+    duration_s: float
+
+
+class SpokenLanguage(Record):
+    """The language of a media."""
+
+    code: str
+    """ISO code: en."""
+    checked: bool
+    """False where the weights know only this one, so that nothing was compared."""
+
+
+class TranscriptGap(Record):
+    """Speech that has no text."""
+
+    start: float
+    end: float
+    reason: Literal["nothing_heard", "unlikely"]
+    """nothing_heard: the model gave no text for it. unlikely: what it gave failed the guards at every temperature."""
 
 
 class Transcript(Record):
     language: str | None = None
+    language_checked: bool = True
+    """False where the weights know one language only and none was asked for."""
     text: str = ""
     segments: list[Segment] = []
+    gaps: list[TranscriptGap] = []
+    """Speech without text, in order."""
+    dropped: int = 0
+    """Segments that the model made up where no voice is; they are not in `segments`."""
+    channels: list[HeardChannel] = []
+    """Stretches that were heard on another channel than the mix, or the one that was asked for; empty for mono."""
+
+    @property
+    def gaps_s(self) -> float:
+        """Seconds of speech without text."""
+        return sum(gap.end - gap.start for gap in self.gaps)
 
 
 class SpeechWindow(Record):
@@ -183,6 +237,20 @@ class SpeechWindow(Record):
 
     start: float
     end: float
+    shared_start_s: float = 0.0
+    """Length at its beginning that the window before holds as well: speech without a pause was cut there."""
+    shared_end_s: float = 0.0
+    """The same at its end."""
+
+
+class HeardWindow(Record):
+    """What was heard in one window, in media time."""
+
+    window: SpeechWindow
+    segments: list[Segment] = []
+    """With words where they were asked for, or were needed to tell which speech has text."""
+    gaps: list[TranscriptGap] = []
+    dropped: int = 0
 
 
 class Clip(Record):
@@ -196,7 +264,7 @@ class Box(Record):
     class_: str = Field(alias="class")
     confidence: float
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True)
 
 
 class FrameDetections(Record):
@@ -441,4 +509,4 @@ class AnalyzeReport(Record):
 
     def line(self) -> str:
         """The report as one line of JSON."""
-        return self.model_dump_json(exclude={"cost_usd"})
+        return json_bytes(self, exclude={"cost_usd"}).decode()

@@ -1,49 +1,63 @@
 """Windows of audio for the speech model: neighbouring speech packed together, because every input costs 30 s.
 
-Whisper pads whatever it is given to 30 s, so one short segment per input wastes most of the encoder.
+Whisper pads whatever it is given to 30 s, so one short segment per input wastes most of the encoder. Windows begin and
+end in pauses, never within a word. Where speech goes on for longer than a window without any pause, two windows share
+a stretch, and what was heard in it twice is joined on its words (publish/assemble.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from math import ceil
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from tasks.core.schema import Interval, SpeechWindow
+from tasks.core.schema import Interval, Pause, SpeechWindow
 
 SAMPLE_RATE = 16_000
-QUIET_S = 0.2
-"""Length of the stretch whose energy decides where long speech is cut."""
-STEP_S = 0.02
+MARGIN_S = 0.5
+"""Sound kept before and after the speech where the pause has so much: words at a hard edge are heard wrong."""
+SHARED_S = 4.0
+"""What windows share where there is no pause: several words, so that some are heard alike in both."""
+LONGEST_GAIN_S = 2.0
+"""A pause of this length is as good a place to cut as any longer one."""
 EPSILON_S = 1e-6
 
 
+class _Piece(NamedTuple):
+    """Speech without a usable pause."""
+
+    start: float
+    end: float
+    gap_s: float
+    """Length of the pause before it."""
+
+
 def pack_windows(
-    segments: Sequence[Interval], window_s: float, audio: npt.NDArray[np.float32] | None = None
+    speech: Sequence[Interval], pauses: Sequence[Pause], window_s: float, duration_s: float
 ) -> list[SpeechWindow]:
-    """Contiguous windows of at most `window_s` that cover all speech: sorted, never overlapping, deterministic.
+    """As few windows of at most `window_s` as cover all speech, cut at the longest pauses: sorted, deterministic.
 
-    `segments` are sorted and disjoint, in seconds. A window runs from the start of its first segment to the end of its
-    last, pauses included. A segment longer than `window_s` is cut, at the quietest point of the second half of each
-    window when `audio` (float32, mono, 16 kHz, from media time 0) is given, else into equal parts.
-
-    Raises ValueError on a window length that is not positive or on segments out of order.
+    `speech` is sorted and disjoint, in seconds of a track of `duration_s`; `pauses` say where it can be cut. Windows do
+    not overlap, except where speech without a pause is longer than `window_s`.
+    Raises ValueError on a window length of less than 5 s or on speech out of order.
     """
-    if window_s <= 0:
-        raise ValueError(f"window_s must be positive, got {window_s}")
-    windows: list[tuple[float, float]] = []
-    previous_end = 0.0
-    for segment in segments:
-        if segment.start < previous_end - EPSILON_S or segment.end < segment.start:
-            raise ValueError(f"segments must be sorted and disjoint; {segment} follows an end at {previous_end}")
-        previous_end = segment.end
-        for start, end in _cut(segment, window_s, audio):
-            if windows and end - windows[-1][0] <= window_s + EPSILON_S:
-                windows[-1] = (windows[-1][0], end)
-            elif end > start:
-                windows.append((start, end))
-    return [SpeechWindow(start=start, end=end) for start, end in windows]
+    if window_s < 5:
+        raise ValueError(f"window_s must be at least 5, got {window_s}")
+    windows: list[SpeechWindow] = []
+    together: list[_Piece] = []
+    for piece in _pieces(speech, pauses):
+        if piece.end - piece.start <= window_s + EPSILON_S:
+            together.append(piece)
+            continue
+        windows += _fewest(together, window_s)
+        windows += _sharing(piece, window_s)
+        together = []
+    windows += _fewest(together, window_s)
+    return _with_margins(windows, window_s, duration_s)
 
 
 def batch_windows(windows: Sequence[SpeechWindow], batch_size: int) -> list[list[SpeechWindow]]:
@@ -56,29 +70,72 @@ def window_audio(audio: npt.NDArray[np.float32], window: SpeechWindow) -> npt.ND
     return np.array(audio[round(window.start * SAMPLE_RATE) : round(window.end * SAMPLE_RATE)], np.float32)
 
 
-def _cut(segment: Interval, window_s: float, audio: npt.NDArray[np.float32] | None) -> list[tuple[float, float]]:
-    pieces: list[tuple[float, float]] = []
-    start = segment.start
-    while segment.end - start > window_s + EPSILON_S:
-        if audio is None:
-            parts = int(np.ceil((segment.end - start) / window_s - EPSILON_S))
-            end = start + (segment.end - start) / parts
-        else:
-            end = _quietest(audio, start + window_s / 2, start + window_s)
-        pieces.append((start, end))
-        start = end
-    return [*pieces, (start, segment.end)]
+def _pieces(speech: Sequence[Interval], pauses: Sequence[Pause]) -> Iterator[_Piece]:
+    """Speech cut at every pause."""
+    waiting = iter(sorted(pauses, key=lambda pause: pause.time))
+    pause = next(waiting, None)
+    previous_end = 0.0
+    for segment in speech:
+        if segment.start < previous_end - EPSILON_S or segment.end < segment.start:
+            raise ValueError(f"speech must be sorted and disjoint; {segment} follows an end at {previous_end}")
+        start, gap_s = segment.start, segment.start - previous_end + LONGEST_GAIN_S / 4
+        while pause is not None and pause.time < segment.end:
+            if pause.time > start:
+                yield _Piece(start, pause.time, gap_s)
+                start, gap_s = pause.time, pause.duration_s
+            pause = next(waiting, None)
+        if segment.end > start:
+            yield _Piece(start, segment.end, gap_s)
+        previous_end = segment.end
 
 
-def _quietest(audio: npt.NDArray[np.float32], earliest_s: float, latest_s: float) -> float:
-    """Middle of the QUIET_S with the least energy between two times; the latest of equals."""
-    step, span = round(STEP_S * SAMPLE_RATE), round(QUIET_S / STEP_S)
-    first = round(earliest_s * SAMPLE_RATE)
-    samples = audio[first : round(latest_s * SAMPLE_RATE)]
-    steps = samples.size // step
-    if steps < span:
-        return latest_s
-    energy = np.square(samples[: steps * step].reshape(steps, step), dtype=np.float64).sum(axis=1)
-    stretches = np.convolve(energy, np.ones(span), "valid")
-    quietest = len(stretches) - 1 - int(np.argmin(stretches[::-1]))
-    return (first + (quietest + span / 2) * step) / SAMPLE_RATE
+def _fewest(pieces: Sequence[_Piece], window_s: float) -> list[SpeechWindow]:
+    """The fewest windows over pieces in order; of equally many those whose cuts lie in the longest pauses."""
+    best: list[tuple[int, float, int]] = [(0, 0.0, 0)]
+    for last, piece in enumerate(pieces):
+        choices = []
+        for first in range(last, -1, -1):
+            if piece.end - pieces[first].start > window_s + EPSILON_S:
+                break
+            count, loss, _ = best[first]
+            choices.append((count + 1, loss - min(pieces[first].gap_s, LONGEST_GAIN_S), first))
+        best.append(min(choices))
+    windows = []
+    after = len(pieces)
+    while after:
+        first = best[after][2]
+        windows.append(SpeechWindow(start=pieces[first].start, end=pieces[after - 1].end))
+        after = first
+    return windows[::-1]
+
+
+def _sharing(piece: _Piece, window_s: float) -> list[SpeechWindow]:
+    """Equal windows over speech without a pause; each shares SHARED_S with the next."""
+    count = ceil((piece.end - piece.start - SHARED_S) / (window_s - SHARED_S) - EPSILON_S)
+    step = (piece.end - piece.start - SHARED_S) / count
+    return [
+        SpeechWindow(
+            start=piece.start + number * step,
+            end=piece.start + (number + 1) * step + SHARED_S,
+            shared_start_s=SHARED_S if number else 0.0,
+            shared_end_s=SHARED_S if number + 1 < count else 0.0,
+        )
+        for number in range(count)
+    ]
+
+
+def _with_margins(windows: Sequence[SpeechWindow], window_s: float, duration_s: float) -> list[SpeechWindow]:
+    """Windows grown into the pauses around them: at most MARGIN_S, half of a pause, and what `window_s` leaves."""
+    spaces = [
+        windows[0].start if windows else 0.0,
+        *((after.start - before.end) / 2 for before, after in pairwise(windows)),
+        max(0.0, duration_s - windows[-1].end) if windows else 0.0,
+    ]
+    grown = []
+    for number, window in enumerate(windows):
+        before, after = (max(0.0, min(space, MARGIN_S)) for space in spaces[number : number + 2])
+        room = max(0.0, window_s - (window.end - window.start))
+        share = min(1.0, room / (before + after)) if before + after > 0 else 0.0
+        bounds = {"start": window.start - before * share, "end": window.end + after * share}
+        grown.append(window.model_copy(update=bounds))
+    return grown

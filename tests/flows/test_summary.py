@@ -8,7 +8,7 @@ import pytest
 
 from flows import summary
 from flows.console import show_report
-from tasks.core.schema import AnalyzeReport, ModelInfo, Transcript
+from tasks.core.schema import AnalyzeReport, ModelInfo, Transcript, TranscriptGap
 from tests.core.publish.results import media, result
 
 WHISPER = {"transcript": ModelInfo(name="base", digest="00")}
@@ -36,3 +36,12 @@ def test_frames_with_boxes_are_counted(capsys: pytest.CaptureFixture[str]) -> No
     assert "(boxes in 3 of 4 frames)" in capsys.readouterr().out
     assert "Seen in 3 of 4 frames" in summary.markdown(found)
     assert "Nothing" not in summary.markdown(found)
+
+
+def test_speech_without_text_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    gaps = [TranscriptGap(start=0, end=1.5, reason="unlikely"), TranscriptGap(start=2, end=3, reason="nothing_heard")]
+    for segments in (result().transcript.segments, []):
+        found = result(transcript=Transcript(segments=segments, gaps=gaps), artifacts={"report": "report.html"})
+        show_report(REPORT, found, set())
+        assert "2.5 s of speech, in 2 places" in capsys.readouterr().out
+        assert "2.5 s of speech in 2 places have no text" in summary.markdown(found)

@@ -68,7 +68,7 @@ def test_a_tool_that_fails_on_one_source_only_is_that_sources_fault(
 ) -> None:
     tool(f'case "$*" in *killer.mp4*) {fault};; esac')
     with pytest.raises(Unprocessable, match=r"killer\.mp4: audio fails on it, and not on a good file"):
-        _made(speech.extract_audio, *opened)
+        _made(speech.extract_audio, *opened, "auto")
 
 
 def test_a_tool_that_fails_on_a_good_file_too_is_the_hosts_fault(
@@ -76,14 +76,14 @@ def test_a_tool_that_fails_on_a_good_file_too_is_the_hosts_fault(
 ) -> None:
     tool("echo 'libx.so: cannot open shared object file' >&2; exit 127")
     with pytest.raises(ToolFailed, match=r"on the bundled sample as well.*cannot open shared object file"):
-        _made(speech.extract_audio, *opened)
+        _made(speech.extract_audio, *opened, "auto")
 
 
 def test_a_child_that_is_killed_once_is_nobodys_fault(
     opened: tuple[MediaRef, MediaInfo], tool: Callable[[str], None], tmp_path: Path
 ) -> None:
     tool(f"mkdir {tmp_path}/once 2>/dev/null && kill -9 $$")
-    assert _made(speech.extract_audio, *opened).stage == "audio"
+    assert _made(speech.extract_audio, *opened, "auto").stage == "audio"
 
 
 def test_a_library_that_fails_on_one_source_only_is_that_sources_fault(
@@ -98,7 +98,7 @@ def test_a_library_that_fails_on_one_source_only_is_that_sources_fault(
             raise ZeroDivisionError("float division by zero")
         return cut(path, *arguments)
 
-    audio = _made(speech.extract_audio, *opened)
+    audio = _made(speech.extract_audio, *opened, "auto")
     segments = _made(speech.segment_speech, opened[0], audio, OPTIONS.segments)
     monkeypatch.setattr(clips, "cut_clips", fragile)
     with pytest.raises(Unprocessable, match="ZeroDivisionError"):
@@ -117,7 +117,7 @@ def test_a_large_child_that_is_killed_is_the_sources_fault_and_a_small_one_is_no
 
 @pytest.mark.parametrize("damage", ["zeros", "cut", "gone"])
 def test_a_damaged_artifact_is_taken_away_and_made_again(opened: tuple[MediaRef, MediaInfo], damage: str) -> None:
-    audio = _made(speech.extract_audio, *opened)
+    audio = _made(speech.extract_audio, *opened, "auto")
     file = artifacts.artifact_file(audio, speech.AUDIO)
     good = file.read_bytes()
     if damage == "gone":
@@ -126,16 +126,16 @@ def test_a_damaged_artifact_is_taken_away_and_made_again(opened: tuple[MediaRef,
         file.write_bytes(bytes(len(good)) if damage == "zeros" else good[: len(good) // 2])
     with pytest.raises(DamagedArtifact, match="made again"):
         _made(speech.segment_speech, opened[0], audio, OPTIONS.segments)
-    again = _made(speech.extract_audio, *opened)
+    again = _made(speech.extract_audio, *opened, "auto")
     assert not again.cached
     assert artifacts.artifact_file(again, speech.AUDIO).read_bytes() == good
     assert _made(speech.segment_speech, opened[0], again, OPTIONS.segments).stage == "segments"
 
 
 def test_a_damaged_manifest_is_none(opened: tuple[MediaRef, MediaInfo]) -> None:
-    audio = _made(speech.extract_audio, *opened)
+    audio = _made(speech.extract_audio, *opened, "auto")
     artifacts.artifact_file(audio, artifacts.MANIFEST).write_bytes(b'{"files": ')
-    assert not _made(speech.extract_audio, *opened).cached
+    assert not _made(speech.extract_audio, *opened, "auto").cached
 
 
 def test_a_source_that_grows_meanwhile_has_changed_and_is_not_bad(
@@ -144,9 +144,9 @@ def test_a_source_that_grows_meanwhile_has_changed_and_is_not_bad(
     source = Path(opened[0].source)
     tool(f"printf more >> {source}")
     with pytest.raises(SourceChanged, match=r"killer\.mp4 has changed"):
-        _made(speech.extract_audio, *opened)
+        _made(speech.extract_audio, *opened, "auto")
     with pytest.raises(SourceChanged, match=r"killer\.mp4 has changed"):
-        _made(speech.extract_audio, *opened)
+        _made(speech.extract_audio, *opened, "auto")
 
 
 @pytest.mark.slow

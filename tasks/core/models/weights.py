@@ -60,16 +60,19 @@ def resolve_whisper(
 ) -> WeightsFile:
     """The speech model that `name` means: auto, bundled, a Whisper name (base.en) or a path.
 
-    auto takes the best real weights that are there for the hardware (`gpu`; None: look), English-only ones first
-    where `language` is "en"; it never takes the bundled ones.  Raises ModelNotFound, which says where it looked.
+    auto takes the best real weights that are there for the hardware (`gpu`; None: look): where `language` is "en" the
+    English-only ones of a size first, else multilingual ones of any size before those, which cannot tell a language.
+    It never takes the bundled ones.  Raises ModelNotFound, which says where it looked.
     """
     if name == "bundled":
         return _bundled("whisper")
     folders = _folders("whisper", models_dir)
     if name == "auto":
         sizes = SIZES_ON_GPU if has_gpu(gpu) else SIZES_ON_CPU
-        endings = (".en", "") if language == "en" else ("", ".en")
-        ranking = [size + ending for size in sizes for ending in endings]
+        if language == "en":
+            ranking = [size + ending for size in sizes for ending in (".en", "")]
+        else:
+            ranking = [size + ending for ending in ("", ".en") for size in sizes]
         found = _best_whisper(folders, ranking)
         if found is None:
             raise not_found("no Whisper weights", folders, "base" if language != "en" else "base.en")

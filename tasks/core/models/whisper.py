@@ -14,16 +14,21 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import whisper
-from whisper.audio import HOP_LENGTH, N_FRAMES, SAMPLE_RATE, pad_or_trim
+from whisper.audio import FRAMES_PER_SECOND, HOP_LENGTH, N_FRAMES, SAMPLE_RATE, pad_or_trim
 from whisper.decoding import detect_language as language_probabilities
 from whisper.model import Conv1d, Linear, ModelDimensions, Whisper
 from whisper.tokenizer import LANGUAGES, TO_LANGUAGE_CODE, get_tokenizer
 
 from tasks.core.errors import ModelNotFound, SetupError
-from tasks.core.models import decoding
+from tasks.core.models.attention import share_audio
 from tasks.core.models.bundled import expand_checkpoint
+from tasks.core.models.decoding import DecodeSettings, encode
+from tasks.core.models.hearing import Hearing, alone, relative
+from tasks.core.models.seeking import Progress, transcribe_windows, window_mel
 from tasks.core.options import TranscriptOptions
-from tasks.core.schema import Segment, SpeechWindow, Word
+from tasks.core.schema import HeardWindow, Segment, SpeechWindow, SpokenLanguage, Word
+from tasks.core.segments import Speech
+from tasks.core.segments.level import raise_quiet
 
 WINDOW_S = N_FRAMES * HOP_LENGTH / SAMPLE_RATE
 """Seconds of audio per input of the network: 30."""
@@ -31,6 +36,9 @@ TIMESTAMP_S = 0.02
 """Spacing of Whisper's timestamps: the least length of a segment."""
 
 Audio = npt.NDArray[np.float32]
+INPUTS = ((4.0, 1024), (8.5, 1536), (WINDOW_S, N_FRAMES))
+"""Windows of up to so many seconds are decoded in an input of so many mel frames (10, 15, 30 s): a third or half
+of the cost, with the same words (benchmarks/README.md). With less silence behind it the network repeats itself."""
 LARGEST_DIMENSIONS = ModelDimensions(128, 1500, 2048, 64, 64, 60_000, 1024, 2048, 64, 64)
 """Bounds for checkpoints, above those of large-v3: a hostile file must not take all memory."""
 
@@ -82,6 +90,7 @@ def _build(path: Path, device: str, precision: str) -> Whisper:
         dimensions = _checked_dimensions(checkpoint["dims"])
         network = Whisper(dimensions)
         network.load_state_dict(checkpoint["model_state_dict"])
+        share_audio(network)
     except Exception as error:
         raise ModelNotFound(
             f"{path} holds no Whisper model that openai-whisper can load: give a checkpoint with `dims` and "
@@ -121,19 +130,20 @@ def check_language(model: WhisperModel, language: str) -> str:
     return code
 
 
-def detect_language(model: WhisperModel, audio_windows: Sequence[Audio]) -> str:
-    """ISO code of the language most probable over all given windows (float32, 16 kHz, up to 30 s each).
+def detect_language(model: WhisperModel, audio_windows: Sequence[Audio]) -> SpokenLanguage:
+    """The language most probable over all given windows (float32, 16 kHz, up to 30 s each).
 
-    English-only models answer "en" without looking. Probabilities are averaged over the windows; raises ValueError
-    without any window.
+    English-only models answer "en" without looking, and say so. Probabilities are averaged over the windows; raises
+    ValueError without any window.
     """
     if not model.multilingual:
-        return "en"
+        return SpokenLanguage(code="en", checked=False)
     if not audio_windows:
         raise ValueError("language detection needs at least one window of audio")
-    mels = [pad_or_trim(decoding.window_mel(audio, model.network.dims.n_mels), N_FRAMES) for audio in audio_windows]
+    mels = [pad_or_trim(window_mel(audio, model.network.dims.n_mels), N_FRAMES) for audio in audio_windows]
     with model.lock:
-        return _most_probable_language(model, decoding.encode(model.network, mels, model.fp16))
+        code = _most_probable_language(model, encode(model.network, mels, model.fp16))
+    return SpokenLanguage(code=code, checked=True)
 
 
 def _most_probable_language(model: WhisperModel, features: torch.Tensor) -> str:
@@ -151,12 +161,19 @@ def transcribe(
     audio: Sequence[Audio],
     options: TranscriptOptions,
     language: str | None,
-) -> list[Segment]:
-    """Segments of the windows in media time, in order, ids from 0; words where `options.words`.
+    speech: Speech | None = None,
+) -> list[HeardWindow]:
+    """What is said in each window, in media time.
 
     `audio[i]` holds the samples of `windows[i]`: float32, mono, 16 kHz, at most 30 s. Without a language, the most
-    probable one over these windows is used. Text is stripped. Raises ValueError when windows
-    and audio do not match, SetupError when the model does not know the language.
+    probable one over these windows is used. Text is stripped; ids count from 0 in each window; there are words where
+    `options.words`, or where windows share a stretch.
+
+    Where `speech` says that someone speaks and no text came, the stretch is decoded again, alone, then without
+    timestamps; what still has no text is a gap. What the model makes up where nobody speaks is dropped and counted.
+    Without `speech` the result is that of `whisper.transcribe` on each window.
+    Raises ValueError when windows and audio do not match, SetupError when the model does not know the language or the
+    prompt is too long for it.
     """
     if len(windows) != len(audio):
         raise ValueError(f"{len(windows)} windows, but audio for {len(audio)}")
@@ -165,30 +182,99 @@ def transcribe(
             raise ValueError(f"window {window.start}-{window.end}: audio of shape {samples.shape} is not 30 s or less")
     if not windows:
         return []
+    code = check_language(model, language) if language else detect_language(model, audio).code
+    settings = DecodeSettings(options, code, model.fp16, prompt_tokens(model, options, code))
+    first = _decode(model, windows, audio, settings, speech)
+    if speech is None:
+        found = zip(windows, first, strict=True)
+        return [HeardWindow(window=window, segments=_numbered(segments)) for window, segments in found]
+    heard = [Hearing(window, segments, speech) for window, segments in zip(windows, first, strict=True)]
+    careful = options.model_copy(update={"beam_size": max(options.beam_size, options.second_look_beams)})
+    for timestamps in (True, False):
+        again = [
+            (at, stretch)
+            for at, hearing in enumerate(heard)
+            for stretch in [*hearing.missing(), *(hearing.doubtful(options.second_look) if timestamps else [])]
+        ]
+        parts = [alone(windows[at], audio[at], stretch) for at, stretch in again]
+        mode = settings._replace(options=careful, timestamps=timestamps)
+        more = _decode(model, [part for part, _ in parts], [samples for _, samples in parts], mode, speech)
+        for (at, stretch), segments in zip(again, more, strict=True):
+            heard[at].add(stretch, segments)
+    return [hearing.result() for hearing in heard]
+
+
+def prompt_tokens(model: WhisperModel, options: TranscriptOptions, language: str) -> tuple[int, ...]:
+    """Tokens of `transcript.prompt` and `transcript.hotwords`. Raises SetupError when they are more than fit."""
+    text = " ".join(part for part in (options.prompt, ", ".join(options.hotwords or ())) if part)
+    if not text:
+        return ()
+    tokenizer = get_tokenizer(
+        model.network.is_multilingual, num_languages=model.network.num_languages, language=language, task="transcribe"
+    )
+    tokens = tokenizer.encode(" " + text.strip())
+    most = model.network.dims.n_text_ctx // 2 - 1
+    if len(tokens) > most:
+        raise SetupError(
+            f"transcript.prompt and transcript.hotwords are {len(tokens)} tokens; {model.path.name} takes {most}: "
+            "leave some words out"
+        )
+    return tuple(tokens)
+
+
+def _decode(
+    model: WhisperModel,
+    windows: Sequence[SpeechWindow],
+    audio: Sequence[Audio],
+    settings: DecodeSettings,
+    speech: Speech | None,
+) -> list[list[Segment]]:
+    """The segments of each window, as the model gives them, in media time; `batch_size` windows at a time.
+
+    Where it is known when someone speaks, short windows are decoded apart from long ones, in a shorter input.
+    """
     n_mels = model.network.dims.n_mels
     progress = [
-        decoding.Progress(decoding.window_mel(np.ascontiguousarray(samples), n_mels), f"{window.start:.4f}")
+        Progress(
+            window_mel(np.ascontiguousarray(raise_quiet(samples) if speech else samples), n_mels),
+            f"{window.start:.4f}",
+            relative(speech.segments, window) if speech else (),
+            words=settings.options.words or window.shared_start_s > 0 or window.shared_end_s > 0,
+        )
         for window, samples in zip(windows, audio, strict=True)
     ]
-    code = check_language(model, language) if language else detect_language(model, audio)
+    shorten = speech is not None and settings.timestamps
+    sized = [(_input_frames(state) if shorten else N_FRAMES, state) for state in progress]
     with model.lock:
-        decoding.transcribe_windows(model.network, progress, options, code, model.fp16)
-    found = [(window, raw) for window, state in zip(windows, progress, strict=True) for raw in state.segments]
-    return [_segment(number, window, raw, options.words) for number, (window, raw) in enumerate(found)]
+        for _, frames in INPUTS:
+            states = [state for own, state in sized if own == frames]
+            for first in range(0, len(states), settings.options.batch_size):
+                batch = states[first : first + settings.options.batch_size]
+                transcribe_windows(model.network, batch, settings._replace(frames=frames))
+    return [[_segment(window, raw) for raw in state.segments] for window, state in zip(windows, progress, strict=True)]
 
 
-def _segment(number: int, window: SpeechWindow, raw: dict[str, Any], words: bool) -> Segment:
+def _input_frames(state: Progress) -> int:
+    return next((frames for length_s, frames in INPUTS if state.frames <= length_s * FRAMES_PER_SECOND), N_FRAMES)
+
+
+def _segment(window: SpeechWindow, raw: dict[str, Any]) -> Segment:
     start, end = _clamped(window, raw["start"], raw["end"])
     return Segment(
-        id=number,
+        id=0,
         start=start,
         end=end,
         text=raw["text"].strip(),
         avg_logprob=raw["avg_logprob"],
         no_speech_prob=raw["no_speech_prob"],
         temperature=raw["temperature"],
-        words=[_word(window, word) for word in raw["words"]] if words else None,
+        unsure=raw["unsure"],
+        words=[_word(window, word) for word in raw["words"]] if "words" in raw else None,
     )
+
+
+def _numbered(segments: Sequence[Segment]) -> list[Segment]:
+    return [segment.model_copy(update={"id": number}) for number, segment in enumerate(segments)]
 
 
 def _word(window: SpeechWindow, raw: dict[str, Any]) -> Word:

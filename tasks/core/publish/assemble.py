@@ -7,20 +7,19 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tasks.core.damage import lost_seconds
+from tasks.core.publish.joints import join_text, join_windows, uncovered_gaps
 from tasks.core.schema import (
     ArtifactRef,
     Damage,
     Detections,
     FrameDetections,
     Heard,
+    HeardChannel,
+    HeardWindow,
     MediaInfo,
-    Segment,
     StageTiming,
     Transcript,
 )
-
-UNSPACED_LANGUAGES = frozenset({"zh", "ja", "th", "lo", "my", "yue"})
-"""Written without spaces between words (whisper.tokenizer.split_to_word_tokens)."""
 
 
 def checked(info: MediaInfo, heard: Heard) -> MediaInfo:
@@ -39,19 +38,40 @@ def _news(known: Sequence[Damage], found: Sequence[Damage]) -> list[Damage]:
     return [one for one in found if not any(k.start - 1 <= one.start and one.end <= k.end + 1 for k in known)]
 
 
-def transcript(batches: Iterable[Sequence[Segment]], language: str | None) -> Transcript:
-    """The batches' segments in order of time, numbered from 0, and their text in one string."""
-    ordered = sorted(
-        (segment for batch in batches for segment in batch), key=lambda segment: (segment.start, segment.end)
+def transcript(
+    batches: Iterable[Sequence[HeardWindow]],
+    language: str | None,
+    *,
+    language_checked: bool = True,
+    words: bool = False,
+    channels: Sequence[HeardChannel] = (),
+) -> Transcript:
+    """All windows in order of time: segments numbered from 0, their text in one string, and what has no text.
+
+    What windows share is joined on its words; words are kept where `words`.
+    """
+    windows = sorted((window for batch in batches for window in batch), key=lambda heard: heard.window.start)
+    ordered = sorted(join_windows(windows, language), key=lambda segment: (segment.start, segment.end))
+    segments = [
+        segment.model_copy(update={"id": number} | ({} if words else {"words": None}))
+        for number, segment in enumerate(ordered)
+    ]
+    return Transcript(
+        language=language,
+        language_checked=language_checked,
+        text=join_text([segment.text.strip() for segment in segments], language),
+        segments=segments,
+        gaps=uncovered_gaps(windows),
+        dropped=sum(heard.dropped for heard in windows),
+        channels=list(channels),
     )
-    segments = [segment.model_copy(update={"id": number}) for number, segment in enumerate(ordered)]
-    text = join_text([segment.text.strip() for segment in segments], language)
-    return Transcript(language=language, text=text, segments=segments)
 
 
-def join_text(texts: Sequence[str], language: str | None) -> str:
-    """One text from those of segments: with spaces, except in languages written without them."""
-    return ("" if language in UNSPACED_LANGUAGES else " ").join(text for text in texts if text)
+def unsure_share(said: Transcript) -> float:
+    """Share of the speech, 0 to 1, whose text failed every temperature or that has no text."""
+    sure = sum(segment.end - segment.start for segment in said.segments if not segment.unsure)
+    unsure = sum(segment.end - segment.start for segment in said.segments if segment.unsure)
+    return (unsure + said.gaps_s) / max(sure + unsure + said.gaps_s, 1e-9)
 
 
 def detections(batches: Iterable[Sequence[FrameDetections]], sample_fps: float | None) -> Detections:

@@ -226,6 +226,13 @@ def _facts(result: Result) -> list[tuple[str, str]]:
         facts.append(("Audio", f"{audio.codec}, {audio.sample_rate:,} Hz, {channels}{spoken}"))
     if len(media.takes) > 1:
         facts.append(("Clock", _clock_jumps(media.takes)))
+    if heard := result.transcript.channels:
+        stretches = [f"{h.channel} from {clock(h.start)} to {clock(h.end)}" for h in heard[:6]]
+        more = f", and {len(heard) - 6} more" if len(heard) > 6 else ""
+        why = next((h.reason for h in heard if h.channel != "mix"), heard[0].reason)
+        facts.append(("Heard on", f"{', '.join(stretches)}{more}: {why}"))
+    if dropped := result.transcript.dropped:
+        facts.append(("Left out", f"{dropped} texts that the model made up where nobody speaks"))
     if media.damaged:
         facts.append(("Damaged", _damage(media)))
     return [
@@ -287,7 +294,7 @@ def _template() -> Template:
     environment = Environment(
         loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     environment.filters.update(clock=clock, money=money, size=size, seconds=seconds)
     return environment.get_template("report.html")
 

@@ -11,6 +11,7 @@ from urllib.parse import unquote
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tasks.core.embeddings import Embeddings
@@ -34,6 +35,7 @@ SCHEMAS: Final[Mapping[str, pa.Schema]] = {
         ("avg_logprob", pa.float32()),
         ("no_speech_prob", pa.float32()),
         ("temperature", pa.float32()),
+        ("unsure", pa.bool_()),
     ),
     "words": _schema(
         ("segment", pa.int32()),
@@ -87,6 +89,9 @@ SCHEMAS: Final[Mapping[str, pa.Schema]] = {
         ("language", pa.string()),
         ("segments", pa.int32()),
         ("words", pa.int32()),
+        ("transcript_gaps", pa.int32()),
+        ("transcript_gaps_s", pa.float64()),
+        ("transcript_dropped", pa.int32()),
         ("clips", pa.int32()),
         ("frames_sampled", pa.int32()),
         ("boxes", pa.int64()),
@@ -109,7 +114,8 @@ SCHEMAS: Final[Mapping[str, pa.Schema]] = {
 
 tags: `kind` is tag or caption, `rank` counts from 0 within its chunk, `chunk` is null for the media as a whole.
 embeddings: `vector` has length 1, `model` is the digest of the weights that made it.  runs: `camera` and `recorded` are
-what the source's name says (`camera=NAME/`, `20261121T140500Z`), else null.
+what the source's name says (`camera=NAME/`, `20261121T140500Z`), else null; `transcript_gaps` counts stretches of
+speech without text, `transcript_dropped` texts that the model made up where nobody speaks.
 """
 
 CAMERA: Final = re.compile(r"(?:^|/)camera=([^/]+)/")
@@ -129,9 +135,14 @@ def tables(result: Result, embeddings: Embeddings | None = None) -> dict[str, pd
 def write_table(frame: pd.DataFrame, path: Path, name: str) -> None:
     """One Parquet file (zstd) with exactly the schema of table `name`.
 
-    Raises pyarrow.ArrowInvalid where the frame does not fit the schema, KeyError for an unknown table.
+    Raises pyarrow.ArrowInvalid where the frame does not fit the schema, KeyError for an unknown table, ValueError for
+    NaN and infinity: a value that is not there is null.
     """
     table = pa.Table.from_pandas(frame, schema=SCHEMAS[name], preserve_index=False)
+    for column, values in zip(table.column_names, table.columns, strict=True):
+        numbers = pc.list_flatten(values) if pa.types.is_list(values.type) else values
+        if pa.types.is_floating(numbers.type) and not pc.all(pc.is_finite(numbers), min_count=0).as_py():
+            raise ValueError(f"table {name}, column {column}: NaN or infinity")
     pq.write_table(table.replace_schema_metadata(None), path, compression="zstd")
 
 
@@ -151,6 +162,7 @@ def _transcripts(result: Result) -> Iterator[Row]:
             "avg_logprob": segment.avg_logprob,
             "no_speech_prob": segment.no_speech_prob,
             "temperature": segment.temperature,
+            "unsure": segment.unsure,
         }
 
 
@@ -240,6 +252,9 @@ def _runs(result: Result) -> Iterator[Row]:
         "language": result.transcript.language,
         "segments": len(segments),
         "words": sum(len(segment.words or []) for segment in segments),
+        "transcript_gaps": len(result.transcript.gaps),
+        "transcript_gaps_s": result.transcript.gaps_s,
+        "transcript_dropped": result.transcript.dropped,
         "clips": len(result.clips),
         "frames_sampled": result.detections.frames_sampled,
         "boxes": sum(len(frame.boxes) for frame in result.detections.frames),

@@ -8,6 +8,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
+from tasks.core.records import json_bytes
 from tasks.core.schema import Record
 
 Kind = Literal["speech", "objects", "scenes", "tags"]
@@ -92,4 +93,4 @@ class Moment(Record):
 
     def line(self) -> str:
         """The moment as one line of JSON."""
-        return self.model_dump_json()
+        return json_bytes(self).decode()

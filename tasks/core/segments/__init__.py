@@ -13,13 +13,20 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.core.options import SegmentOptions
-from tasks.core.schema import Interval
+from tasks.core.schema import Interval, Pause
 
 SAMPLE_RATE = 16_000
 """Hz; every stage after `audio` works at this rate."""
 
 MAX_SAMPLE = 8.0
 """Full scale is 1; float files may exceed it a little. A hostile one must not overflow the arithmetic."""
+
+PAUSE_PROBABILITY = 0.35
+"""Chunks less likely speech than this are no part of a word."""
+PAUSE_CHUNKS = 3
+"""So many of them in a row, 96 ms, are a pause; the silence within a plosive is shorter."""
+QUIET_S = 0.02
+"""Length of the stretch whose energy decides which moment of a pause is its quietest."""
 
 _ENGINES = {"librosa": "tasks.core.segments.energy", "silero": "tasks.core.segments.silero"}
 
@@ -30,6 +37,36 @@ class Activity(NamedTuple):
     speech: npt.NDArray[np.bool_]
     """(frames,)"""
     hop_s: float
+
+
+class Speech(NamedTuple):
+    """What is known of a track before anything is transcribed."""
+
+    segments: list[Interval]
+    """Stretches of speech in media time, sorted and disjoint."""
+    pauses: list[Pause]
+    """Where they can be cut, in order of time."""
+    voice: npt.NDArray[np.uint8]
+    """Probability of speech for each 32 ms, 0 to 255."""
+
+
+def find_speech(audio: npt.NDArray[np.float32], options: SegmentOptions) -> Speech:
+    """Where someone speaks and pauses, as segment_speech; pauses and voice are Silero's with both engines."""
+    from tasks.core.segments import silero
+
+    segments = segment_speech(audio, options)
+    probability = silero.speech_probabilities(audio)
+    voice = np.round(255 * probability).astype(np.uint8)
+    return Speech(segments, _pauses(audio, probability, segments), voice)
+
+
+def mean_voice(voice: npt.NDArray[np.uint8], start: float, end: float) -> float:
+    """Mean probability of speech, 0 to 1, from `start` to `end` seconds; 0 outside the track."""
+    from tasks.core.segments.silero import CHUNK
+
+    first, last = int(start * SAMPLE_RATE / CHUNK), int(np.ceil(end * SAMPLE_RATE / CHUNK))
+    stretch = voice[max(first, 0) : max(last, first + 1)]
+    return int(stretch.sum(dtype=np.int64)) / (255 * stretch.size) if stretch.size else 0.0
 
 
 def segment_speech(audio: npt.NDArray[np.float32], options: SegmentOptions) -> list[Interval]:
@@ -76,3 +113,31 @@ def _close_gaps(runs: list[tuple[float, float]], gap_s: float) -> list[tuple[flo
         else:
             closed.append((start, end))
     return closed
+
+
+def _pauses(
+    audio: npt.NDArray[np.float32], probability: npt.NDArray[np.float32], segments: list[Interval]
+) -> list[Pause]:
+    """The quietest moments of what is no speech within segments."""
+    from tasks.core.segments.silero import CHUNK
+
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], probability < PAUSE_PROBABILITY, [False])).astype(np.int8)))
+    found = []
+    for first, last in edges.reshape(-1, 2):
+        start, end = first * CHUNK / SAMPLE_RATE, last * CHUNK / SAMPLE_RATE
+        if last - first >= PAUSE_CHUNKS and any(s.start < end and start < s.end for s in segments):
+            found.append(Pause(time=_quietest(audio, start, end), duration_s=round(end - start, 4)))
+    return found
+
+
+def _quietest(audio: npt.NDArray[np.float32], start: float, end: float) -> float:
+    """Middle of the QUIET_S with the least energy between two times; of equals the one nearest to the middle."""
+    step = round(QUIET_S * SAMPLE_RATE)
+    samples = np.asarray(audio[round(start * SAMPLE_RATE) : round(end * SAMPLE_RATE)], np.float64)
+    steps = samples.size // step
+    if not steps:
+        return round((start + end) / 2, 4)
+    energy = np.square(np.nan_to_num(samples[: steps * step])).reshape(steps, step).sum(axis=1)
+    least = np.flatnonzero(energy == energy.min())
+    nearest = least[np.argmin(np.abs(least - (steps - 1) / 2))]
+    return round(start + (int(nearest) + 0.5) * QUIET_S, 4)

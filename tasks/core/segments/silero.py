@@ -21,6 +21,7 @@ import numpy.typing as npt
 from tasks.core.errors import ModelNotFound
 from tasks.core.options import SegmentOptions
 from tasks.core.segments import SAMPLE_RATE, Activity, read_block
+from tasks.core.segments.level import apply_gains, gains
 
 CHUNK = 512
 """Samples per probability: 32 ms at 16 kHz."""
@@ -38,7 +39,11 @@ Array = npt.NDArray[np.float32]
 
 def activity(audio: Array, options: SegmentOptions) -> Activity:
     """Chunks of speech: on at `threshold`, off below `threshold - HYSTERESIS`, held in between."""
-    probability = speech_probabilities(audio)
+    return decide(speech_probabilities(audio), options)
+
+
+def decide(probability: Array, options: SegmentOptions) -> Activity:
+    """The same, of probabilities that are known already."""
     on = probability >= options.threshold
     off = probability < max(options.threshold - HYSTERESIS, 0.01)
     decided = np.where(on | off, np.arange(len(probability)), 0)
@@ -46,14 +51,19 @@ def activity(audio: Array, options: SegmentOptions) -> Activity:
 
 
 def speech_probabilities(audio: Array) -> Array:
-    """Probability of speech for each 32 ms: shape (ceil(samples / 512),), the last chunk padded with zeros."""
+    """Probability of speech for each 32 ms: shape (ceil(samples / 512),), the last chunk padded with zeros.
+
+    The loudness is made even first (level.py), so that quiet speech is found too.
+    """
     network = _network()
+    gain_db = gains(audio)
     chunks = -(-audio.size // CHUNK)
     result = np.empty(chunks, np.float32)
     state = (np.zeros(128, np.float32), np.zeros(128, np.float32))
     for first in range(0, chunks, BLOCK):
         last = min(first + BLOCK, chunks)
-        block = read_block(audio, first * CHUNK - CONTEXT, CONTEXT + (last - first) * CHUNK)
+        begin = first * CHUNK - CONTEXT
+        block = apply_gains(read_block(audio, begin, CONTEXT + (last - first) * CHUNK), begin, gain_db)
         result[first:last], state = network.run(block, state)
     return result
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 from collections.abc import Sequence
@@ -19,10 +20,11 @@ from whisper.tokenizer import get_tokenizer
 from whisper.transcribe import transcribe as whisper_transcribe
 
 from tasks.core.errors import ModelNotFound, SetupError
-from tasks.core.models import bundled, decoding, whisper
+from tasks.core.models import bundled, decoding, seeking, whisper
+from tasks.core.models.attention import share_audio
 from tasks.core.models.device import choose_device, choose_precision
 from tasks.core.options import TranscriptOptions
-from tasks.core.schema import Segment, SpeechWindow
+from tasks.core.schema import HeardWindow, Segment, SpeechWindow
 
 Audio = npt.NDArray[np.float32]
 ENGLISH_VOCABULARY, MULTILINGUAL_VOCABULARY = 51_864, 51_865
@@ -50,7 +52,11 @@ def random_network(vocabulary: int, seed: int = 0) -> Whisper:
         for block in network.decoder.blocks:
             block.cross_attn.out.weight.mul_(8)
             block.cross_attn.query.weight.mul_(8)
-    return network.eval().requires_grad_(False)
+    return share_audio(network.eval().requires_grad_(False))
+
+
+def segments_of(heard: list[HeardWindow]) -> list[Segment]:
+    return [segment for window in heard for segment in window.segments]
 
 
 def loaded(network: Whisper) -> whisper.WhisperModel:
@@ -103,8 +109,9 @@ def _clamp(window: SpeechWindow, start: float, end: float) -> tuple[Any, Any]:
     return pytest.approx(begin, abs=2e-3), pytest.approx(min(window.start + end, window.end), abs=2.1e-2)
 
 
-def seen(segments: list[Segment]) -> list[tuple[float, float, str, list[tuple[str, float, float]]]]:
-    return [(s.start, s.end, s.text, [(w.text, w.start, w.end) for w in s.words or []]) for s in segments]
+def seen(heard: list[HeardWindow]) -> list[tuple[float, float, str, list[tuple[str, float, float]]]]:
+    found = segments_of(heard)
+    return [(s.start, s.end, s.text, [(w.text, w.start, w.end) for w in s.words or []]) for s in found]
 
 
 @pytest.mark.parametrize(
@@ -127,8 +134,8 @@ def test_batch_equals_whisper_transcribe_window_by_window(
     expected = reference(network, windows, audio, options, language)
     found = whisper.transcribe(loaded(network), windows, audio, options, language)
     assert seen(found) == expected
-    assert bool(found) == ("no_speech" not in changes)
-    assert [segment.id for segment in found] == list(range(len(found)))
+    assert bool(segments_of(found)) == ("no_speech" not in changes)
+    assert [s.id for window in found for s in window.segments] == [n for w in found for n in range(len(w.segments))]
 
 
 def test_unfinished_rest_of_windows_is_decoded_in_further_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,7 +146,7 @@ def test_unfinished_rest_of_windows_is_decoded_in_further_rounds(monkeypatch: py
         rounds.append(len(mels))
         return encode(network, mels, fp16)
 
-    monkeypatch.setattr(decoding, "encode", counted)
+    monkeypatch.setattr(seeking, "encode", counted)
     network = random_network(ENGLISH_VOCABULARY, seed=3)
     windows, audio = windows_of([30.0, 30.0, 12.0])
     options = TranscriptOptions.model_validate(LOOSE)
@@ -152,34 +159,43 @@ def test_unfinished_rest_of_windows_is_decoded_in_further_rounds(monkeypatch: py
 def test_fallback_is_seeded_per_window_and_leaves_the_global_generator_alone() -> None:
     model = loaded(random_network(ENGLISH_VOCABULARY))
     windows, audio = windows_of([6.0, 9.0, 4.0])
-    options = TranscriptOptions.model_validate(LOOSE | {"temperatures": (0.0, 0.6), "log_probability": 0.0})
+    options = TranscriptOptions.model_validate(LOOSE | {"temperatures": (0.6,), "log_probability": 0.0})
     state = torch.random.get_rng_state()
     together = whisper.transcribe(model, windows, audio, options, "en")
     assert torch.equal(torch.random.get_rng_state(), state)
     torch.manual_seed(99)
     assert whisper.transcribe(model, windows, audio, options, "en") == together
-    alone = [s for w, a in zip(windows, audio, strict=True) for s in whisper.transcribe(model, [w], [a], options, "en")]
-    assert [s.text for s in alone] == [s.text for s in together]
-    assert {s.temperature for s in together} == {0.6}
+    alone = [h for w, a in zip(windows, audio, strict=True) for h in whisper.transcribe(model, [w], [a], options, "en")]
+    assert [s.text for s in segments_of(alone)] == [s.text for s in segments_of(together)]
+    assert {(s.temperature, s.unsure) for s in segments_of(together)} == {(0.6, True)}
     greedy = whisper.transcribe(model, windows, audio, TranscriptOptions.model_validate(LOOSE), "en")
-    assert [s.text for s in greedy] != [s.text for s in together]
+    assert [s.text for s in segments_of(greedy)] != [s.text for s in segments_of(together)]
 
 
-def test_only_failing_windows_are_decoded_again() -> None:
+def test_only_failing_windows_are_decoded_again(monkeypatch: pytest.MonkeyPatch) -> None:
     network = random_network(ENGLISH_VOCABULARY)
     windows, audio = windows_of([6.0, 9.0, 4.0])
-    mels = [decoding.window_mel(samples, 80) for samples in audio]
-    progress = [decoding.Progress(mel, str(window.start)) for window, mel in zip(windows, mels, strict=True)]
-    features = decoding.encode(network, [p.next_mel() for p in progress], False)
-    loose = TranscriptOptions.model_validate(LOOSE)
-    first = decoding.decode_with_fallback(network, features, progress, loose, "en", False)
-    likelihoods = sorted(result.avg_logprob for result in first)
+    mels = [seeking.window_mel(samples, 80) for samples in audio]
+    features = decoding.encode(network, [seeking.Progress(mel, "").next_mel() for mel in mels], False)
+    names = [str(window.start) for window in windows]
+    loose = decoding.DecodeSettings(TranscriptOptions.model_validate(LOOSE), "en", False)
+    first = decoding.decode_with_fallback(network, features, names, loose)
+    likelihoods = sorted(found.result.avg_logprob for found in first)
     between = (likelihoods[0] + likelihoods[1]) / 2
     options = TranscriptOptions.model_validate(LOOSE | {"temperatures": (0.0, 0.8), "log_probability": between})
-    results = decoding.decode_with_fallback(network, features, progress, options, "en", False)
-    assert sorted(result.temperature for result in results) == [0.0, 0.0, 0.8]
-    kept = [(a.tokens, b.tokens) for a, b in zip(first, results, strict=True) if b.temperature == 0]
-    assert all(before == after for before, after in kept)
+    again: list[int] = []
+    run = decoding.BatchTask.run
+
+    def counted(task: decoding.BatchTask, mel: torch.Tensor) -> Any:
+        again.append(len(mel))
+        return run(task, mel)
+
+    monkeypatch.setattr(decoding.BatchTask, "run", counted)
+    results = decoding.decode_with_fallback(network, features, names, loose._replace(options=options))
+    assert again == [3, 1]
+    assert [found.unsure for found in results].count(True) <= 1
+    kept = [(a, b) for a, b in zip(first, results, strict=True) if a.result.avg_logprob >= between]
+    assert all(before.result.tokens == after.result.tokens for before, after in kept)
 
 
 @pytest.mark.parametrize("samples", [480_000, 480_159, 100_001, 400, 160, 0])
@@ -187,7 +203,7 @@ def test_mel_equals_that_of_whisper_transcribe(samples: int) -> None:
     audio = bursts(31, seed=1)[:samples]
     padded = log_mel_spectrogram(torch.from_numpy(audio), 80, padding=N_SAMPLES)
     expected = padded[:, : padded.shape[-1] - N_FRAMES]
-    found = decoding.window_mel(audio, 80)
+    found = seeking.window_mel(audio, 80)
     assert found.shape == expected.shape
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
@@ -214,14 +230,16 @@ def test_timestamp_rules_equal_those_of_whisper() -> None:
 
 def test_language_is_averaged_over_windows_and_fixed_for_english_models() -> None:
     _, audio = windows_of([5.0, 3.0])
-    assert whisper.detect_language(loaded(random_network(ENGLISH_VOCABULARY)), audio) == "en"
+    assumed = whisper.detect_language(loaded(random_network(ENGLISH_VOCABULARY)), audio)
+    assert (assumed.code, assumed.checked) == ("en", False)
     model = loaded(random_network(MULTILINGUAL_VOCABULARY))
     detected = whisper.detect_language(model, audio)
+    assert detected.checked
     assert detected == whisper.detect_language(model, audio[::-1])
     windows, _ = windows_of([5.0, 3.0])
     options = TranscriptOptions.model_validate(LOOSE)
     unset = whisper.transcribe(model, windows, audio, options, None)
-    assert unset == whisper.transcribe(model, windows, audio, options, detected)
+    assert unset == whisper.transcribe(model, windows, audio, options, detected.code)
     with pytest.raises(SetupError, match="klingon"):
         whisper.transcribe(model, windows, audio, options, "klingon")
     with pytest.raises(ValueError, match="at least one window"):
@@ -299,5 +317,60 @@ def test_bundled_model_gives_the_same_text_batched_and_alone() -> None:
     audio = [track[a:b] for a, b in itertools.pairwise(cuts)]
     options = TranscriptOptions()
     found = whisper.transcribe(model, windows, audio, options, "en")
-    assert found
+    assert segments_of(found)
     assert seen(found) == reference(model.network, windows, audio, options, "en")
+
+
+def test_a_shorter_input_is_the_same_network_on_fewer_positions() -> None:
+    network = random_network(ENGLISH_VOCABULARY)
+    mels = [seeking.Progress(seeking.window_mel(bursts(4, seed), 80), "").next_mel(N_FRAMES - 2) for seed in (1, 2)]
+    found = decoding.encode(network, mels, False)
+    assert found.shape == (2, 1499, 64)
+    whole = [torch.nn.functional.pad(mel, (0, 2)) for mel in mels]
+    torch.testing.assert_close(found[:, :1000], decoding.encode(network, whole, False)[:, :1000], rtol=0, atol=0.05)
+    short = decoding.encode(network, [mel[:, :1536] for mel in mels], False)
+    assert short.shape == (2, 768, 64)
+    settings = decoding.DecodeSettings(TranscriptOptions.model_validate(LOOSE), "en", False)
+    assert len(decoding.decode_with_fallback(network, short, ["a", "b"], settings)) == 2
+
+
+def test_an_ended_row_gains_nothing_and_turns_nothing_into_nan() -> None:
+    sampler = decoding.RowSampler(0.5, 3, [1, 2], torch.device("cpu"))
+    tokens, sums = torch.tensor([[0, 3], [0, 1]]), torch.tensor([-1.0, -2.0])
+    logits = torch.tensor([[0.0, 1.0, 2.0, float("-inf")], [0.0, 1.0, 2.0, 3.0]])
+    found, _ = sampler.update(tokens, logits, sums)
+    assert found[0, -1] == 3
+    assert sums[0] == -1.0
+    assert torch.isfinite(sums).all()
+
+
+@pytest.mark.parametrize("broken", ["avg_logprob", "compression_ratio"])
+def test_nan_passes_no_guard(monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
+    network = random_network(ENGLISH_VOCABULARY)
+    features = decoding.encode(network, [seeking.Progress(seeking.window_mel(bursts(4, 1), 80), "").next_mel()], False)
+    settings = decoding.DecodeSettings(
+        TranscriptOptions.model_validate(LOOSE | {"temperatures": (0.0, 0.2)}), "en", False
+    )
+    run = decoding.BatchTask.run
+
+    def spoiled(task: decoding.BatchTask, mel: torch.Tensor) -> Any:
+        changes = {broken: float("nan")} if task.options.temperature == 0 else {}
+        return [dataclasses.replace(result, **changes) for result in run(task, mel)]
+
+    monkeypatch.setattr(decoding.BatchTask, "run", spoiled)
+    [found] = decoding.decode_with_fallback(network, features, ["a"], settings)
+    assert (found.result.temperature, found.unsure) == (0.2, False)
+
+
+def test_a_prompt_stands_before_each_window_and_has_a_bound() -> None:
+    model = loaded(random_network(ENGLISH_VOCABULARY))
+    assert whisper.prompt_tokens(model, TranscriptOptions(), "en") == ()
+    options = TranscriptOptions.model_validate(LOOSE | {"prompt": "Hello Anna.", "hotwords": ("Reelflow", "YOLO")})
+    tokens = whisper.prompt_tokens(model, options, "en")
+    assert get_tokenizer(False).decode(list(tokens)) == " Hello Anna. Reelflow, YOLO"
+    windows, audio = windows_of([4.0])
+    without = whisper.transcribe(model, windows, audio, TranscriptOptions.model_validate(LOOSE), "en")
+    assert whisper.transcribe(model, windows, audio, options, "en") != without
+    long = TranscriptOptions(prompt="many words " * 40)
+    with pytest.raises(SetupError, match=r"are 80 tokens; random\.pt takes 31"):
+        whisper.prompt_tokens(model, long, "en")

@@ -3,7 +3,21 @@
 from __future__ import annotations
 
 from tasks.core.publish import assemble
-from tasks.core.schema import ArtifactRef, Box, Damage, FrameDetections, Heard, MediaInfo, Segment, StageTiming
+from tasks.core.schema import (
+    ArtifactRef,
+    Box,
+    Damage,
+    FrameDetections,
+    Heard,
+    HeardChannel,
+    HeardWindow,
+    MediaInfo,
+    Segment,
+    SpeechWindow,
+    StageTiming,
+    TranscriptGap,
+    Word,
+)
 
 
 def _frame(index: int, time: float, *classes: str) -> FrameDetections:
@@ -12,15 +26,30 @@ def _frame(index: int, time: float, *classes: str) -> FrameDetections:
 
 
 def test_segments_are_numbered_over_all_batches() -> None:
-    late, early = Segment(id=0, start=5, end=6, text="later "), Segment(id=0, start=1, end=2, text=" sooner")
-    found = assemble.transcript([[late], [early], []], "en")
-    assert [(segment.id, segment.start) for segment in found.segments] == [(0, 1), (1, 5)]
-    assert found.text == "sooner later"
+    timed = [Word(start=5, end=6, text="later", probability=1)]
+    late, early = (
+        Segment(id=0, start=5, end=6, text="later ", words=timed),
+        Segment(id=0, start=1, end=2, text=" sooner"),
+    )
+    gap = TranscriptGap(start=3, end=4, reason="nothing_heard")
+    batches = [
+        [HeardWindow(window=SpeechWindow(start=5, end=6), segments=[late], dropped=2)],
+        [HeardWindow(window=SpeechWindow(start=0, end=4), segments=[early], gaps=[gap])],
+        [],
+    ]
+    left = HeardChannel(start=0, end=6, channel="left", reason="its speech is lost in the mix")
+    found = assemble.transcript(batches, "en", channels=[left])
+    assert [(segment.id, segment.start, segment.words) for segment in found.segments] == [(0, 1, None), (1, 5, None)]
+    assert (found.text, found.gaps, found.dropped, found.channels) == ("sooner later", [gap], 2, [left])
+    assert assemble.transcript(batches, "en", words=True).segments[1].words == timed
 
 
-def test_text_is_joined_as_the_language_writes_it() -> None:
-    assert assemble.join_text(["one two", "", "three"], "en") == "one two three"
-    assert assemble.join_text(["你好", "世界"], "zh") == "你好世界"
+def test_speech_without_sure_text_is_measured() -> None:
+    sure, unsure = Segment(id=0, start=0, end=6, text="a"), Segment(id=1, start=6, end=8, text="b", unsure=True)
+    gap = TranscriptGap(start=8, end=12, reason="unlikely")
+    window = HeardWindow(window=SpeechWindow(start=0, end=12), segments=[sure, unsure], gaps=[gap])
+    assert assemble.unsure_share(assemble.transcript([[window]], "en")) == 0.5
+    assert assemble.unsure_share(assemble.transcript([], "en")) == 0
 
 
 def test_boxes_are_counted_by_class_most_frequent_first() -> None:

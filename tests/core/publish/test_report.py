@@ -11,7 +11,18 @@ import pytest
 from tasks.core.publish.contact_sheet import audio_sheet
 from tasks.core.publish.report import money, report, seconds, size
 from tasks.core.publish.subtitles import srt, vtt
-from tasks.core.schema import Box, Damage, Detections, FrameDetections, ModelInfo, Result, Take, Transcript
+from tasks.core.schema import (
+    Box,
+    Damage,
+    Detections,
+    FrameDetections,
+    HeardChannel,
+    ModelInfo,
+    Result,
+    Take,
+    Transcript,
+    TranscriptGap,
+)
 from tests.browser import Page, browser, chromium
 from tests.contrast import ratio, too_low
 from tests.core.publish.results import ATTACKS, empty, hostile, media, result
@@ -305,3 +316,32 @@ def test_what_is_lost_and_where_the_clock_jumps_is_said() -> None:
     page = report(result(media=media(takes=takes, damaged=True, damage=lost, lost_s=2.5)))
     assert "jumps by +1,000.0 s at 1:01" in page
     assert "2.50 s of it are lost; missing at 1:10" in page
+
+
+def test_what_has_no_text_and_where_it_was_heard_is_said() -> None:
+    found = result()
+    said = found.transcript.model_copy(
+        update={
+            "language_checked": False,
+            "gaps": [TranscriptGap(start=61.0, end=65.0, reason="unlikely")],
+            "dropped": 3,
+            "channels": [HeardChannel(start=0, end=4, channel="left", reason="its speech is lost in the mix")],
+        }
+    )
+    page = report(found.model_copy(update={"transcript": said}))
+    assert "Speech without text:" in page
+    assert 'data-start="61.0" title="what was heard is too unlikely">1:01 - 1:05' in page
+    assert "en, not checked" in page
+    assert "left from 0:00 to 0:04: its speech is lost in the mix" in page
+    assert "3 texts that the model made up" in page
+    assert "Speech without text" not in report(found)
+    silent = said.model_copy(update={"segments": []})
+    assert "Speech without text:" in report(found.model_copy(update={"transcript": silent}))
+
+
+def test_numbers_that_are_none_make_no_page() -> None:
+    found = result()
+    box = found.detections.frames[0].boxes[0].model_copy(update={"confidence": float("nan")})
+    frame = found.detections.frames[0].model_copy(update={"boxes": [box]})
+    with pytest.raises(ValueError, match="JSON"):
+        report(found.model_copy(update={"detections": found.detections.model_copy(update={"frames": [frame]})}))

@@ -6,7 +6,7 @@ import pysubs2
 import pytest
 
 from tasks.core.publish.subtitles import LINE_CHARACTERS, cues, plain, srt, vtt, wrap
-from tasks.core.schema import Result, Segment, Transcript
+from tasks.core.schema import Result, Segment, Transcript, Word
 from tests.core.publish.results import ATTACKS, empty, hostile, result, words
 
 SPEECH = (
@@ -84,17 +84,32 @@ def test_long_timed_segments_become_cues_of_two_lines() -> None:
     assert len(parse(srt(said(segment)), "srt")) == len(made)
 
 
-def test_a_long_segment_without_timed_words_is_one_wrapped_cue() -> None:
-    segment = Segment(id=0, start=0, end=9, text=SPEECH)
-    [(start, end, text)] = parse(srt(said(segment)), "srt")
-    assert (start, end) == (0, 9000)
-    assert text.count("\n") > 2
-    assert text.replace("\n", " ") == SPEECH.strip()
+@pytest.mark.parametrize("timed", [None, words("quite other words", 0)])
+def test_a_long_segment_without_timed_words_is_spread_over_its_time(timed: list[Word] | None) -> None:
+    segment = Segment(id=0, start=3, end=23, text=SPEECH, words=timed)
+    shown = parse(srt(said(segment)), "srt")
+    assert len(shown) > 3
+    assert (shown[0][0], shown[-1][1]) == (3000, 23_000)
+    assert all(text.count("\n") < 2 and max(map(len, text.split("\n"))) <= LINE_CHARACTERS for _, _, text in shown)
+    assert all(before[1] <= after[0] for before, after in pairwise(shown))
+    rates = [len(text) / (end - start) for start, end, text in shown]
+    assert max(rates) < 1.2 * min(rates)
+    assert " ".join(text.replace("\n", " ") for _, _, text in shown) == SPEECH.strip()
 
 
-def test_words_that_are_not_those_of_the_text_are_not_used() -> None:
-    segment = Segment(id=0, start=0, end=9, text=SPEECH, words=words("quite other words", 0))
-    assert len(list(cues(segment))) == 1
+def test_a_cue_stays_to_be_read_but_neither_long_after_the_speech_nor_into_the_next() -> None:
+    quick = Segment(id=0, start=1.0, end=1.5, text="twenty-five characters...")
+    near = Segment(id=1, start=1.55, end=1.7, text="twenty-five characters...")
+    slow = Segment(id=2, start=4.0, end=9.0, text="short")
+    shown = parse(srt(said(quick, near, slow)), "srt")
+    assert [(start, end) for start, end, _ in shown] == [(1000, 1550), (1550, 1800), (4000, 9000)]
+
+
+def test_segments_that_overlap_give_cues_that_do_not() -> None:
+    shown = parse(
+        srt(said(Segment(id=0, start=0, end=5, text="one"), Segment(id=1, start=4, end=6, text="two"))), "srt"
+    )
+    assert [(start, end) for start, end, _ in shown] == [(0, 4000), (4000, 6000)]
 
 
 def test_text_without_spaces_is_cut_into_lines() -> None:
@@ -122,4 +137,4 @@ def test_empty_segments_and_transcripts_make_no_cue() -> None:
 
 def test_a_segment_without_length_is_still_shown_and_order_is_by_time() -> None:
     made = said(Segment(id=0, start=5, end=5, text="late"), Segment(id=1, start=1, end=2, text="early"))
-    assert parse(srt(made), "srt") == [(1000, 2000, "early"), (5000, 5001, "late")]
+    assert parse(srt(made), "srt") == [(1000, 2000, "early"), (5000, 5100, "late")]

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks.core.publish.tables import SCHEMAS, camera_of, recorded_at, tables, write_table
-from tasks.core.schema import ModelInfo
+from tasks.core.schema import ModelInfo, TranscriptGap
 from tests.core.publish.results import ATTACKS, embeddings, empty, hostile, result
 
 
@@ -119,3 +119,26 @@ def test_the_files_of_many_media_are_one_dataset(tmp_path: Path) -> None:
     for name in SCHEMAS:
         whole = pd.read_parquet(tmp_path / name)
         assert set(whole["media_id"]) == {"0" * 32, "1" * 32}, name
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize(
+    ("name", "column"), [("detections", "time"), ("transcripts", "avg_logprob"), ("embeddings", "vector")]
+)
+def test_a_table_refuses_numbers_that_are_none(tmp_path: Path, name: str, column: str, number: float) -> None:
+    found = tables(result(), embeddings())[name]
+    write_table(found, tmp_path / "whole.parquet", name)
+    kind = SCHEMAS[name].field(column).type
+    values = [[number] * 8 if pa.types.is_list(kind) else number] * len(found)
+    bad = found.assign(**{column: pd.arrays.ArrowExtensionArray(pa.array(values, kind, from_pandas=False))})
+    with pytest.raises(ValueError, match=f"{column}: NaN or infinity"):
+        write_table(bad, tmp_path / "bad.parquet", name)
+    assert not (tmp_path / "bad.parquet").exists()
+
+
+def test_what_is_missing_of_the_transcript_is_counted() -> None:
+    gaps = [TranscriptGap(start=1, end=2.5, reason="unlikely"), TranscriptGap(start=3, end=4, reason="nothing_heard")]
+    found = result()
+    said = found.transcript.model_copy(update={"gaps": gaps, "dropped": 2})
+    [row] = tables(found.model_copy(update={"transcript": said}))["runs"].to_dict("records")
+    assert (row["transcript_gaps"], row["transcript_gaps_s"], row["transcript_dropped"]) == (2, 2.5, 2)
