@@ -91,7 +91,7 @@ def detect_language(
     save_records(whisper.detect_language(load_model(model, options), heard), out / LANGUAGE)
 
 
-@stage("transcript", version=2, tags=["gpu", "first"], label="{media.name} from {windows[0].start:.0f} s")
+@stage("transcript", version=3, tags=["gpu", "first"], label="{media.name} from {windows[0].start:.0f} s")
 def transcribe(
     media: MediaRef,
     audio: ArtifactRef,

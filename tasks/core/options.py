@@ -105,7 +105,7 @@ class TranscriptOptions(Section):
         description="A sentence whose tokens have a mean log probability below this is decoded again, alone; -10: none",
     )
     second_look_beams: int = Field(
-        5, ge=1, le=10, description="Beams of that, and of speech that got no text and is decoded again"
+        3, ge=1, le=10, description="Beams of that, and of speech that got no text and is decoded again"
     )
     window_s: float = Field(30.0, ge=5, le=30, description="Longest window that speech is packed into, seconds")
     batch_size: int = Field(8, ge=1, le=64, description="Windows per task, decoded together")

@@ -7,6 +7,7 @@ that were laid out for it once.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -62,6 +63,16 @@ class SharedAudioInference(PyTorchInference):
         """Logits (rows, tokens, vocabulary); `audio_features` are repeated for each row, as DecodingTask has them."""
         logits: Tensor = super().logits(tokens, audio_features[:: self._rows])
         return logits
+
+    def keep(self, windows: Sequence[int]) -> None:
+        """Forget all windows but these, by their place among the present ones."""
+        rows = [window * self._rows + row for window in windows for row in range(self._rows)]
+        for module, kept in self.kv_cache.items():
+            if isinstance(module, SharedAudioAttention):
+                keys, values = kept
+                self.kv_cache[module] = keys[windows], values[windows]
+            else:
+                self.kv_cache[module] = kept[rows]
 
 
 def share_audio(network: Whisper) -> Whisper:

@@ -7,6 +7,7 @@ call decodes the next part of each window, and the temperature fallback only the
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -28,6 +29,9 @@ from whisper.model import Whisper
 from tasks.core.models.attention import SharedAudioInference
 from tasks.core.options import TranscriptOptions
 
+FULL = 0.75
+"""With at most so much of a batch still growing, the rest leaves it: to copy what stays costs about one step."""
+
 
 class Decoded(NamedTuple):
     """One window's text, and whether it failed the guards at every temperature."""
@@ -47,8 +51,8 @@ class DecodeSettings(NamedTuple):
     prompt: tuple[int, ...] = ()
     """Tokens that stand before the text of each window."""
     timestamps: bool = True
-    frames: int = N_FRAMES
-    """Length of the network's input, mel frames of 10 ms: all of its 30 s, or less for windows that are short."""
+    inputs: Sequence[tuple[int, int]] = ((N_FRAMES, N_FRAMES),)
+    """Up to so many mel frames (10 ms) are decoded in an input of so many; the last takes all of the network's 30 s."""
 
 
 def encode(network: Whisper, mels: Sequence[Tensor], fp16: bool) -> Tensor:
@@ -130,7 +134,7 @@ def _seed(name: str, temperature: float) -> int:
 
 
 class BatchTask(DecodingTask):
-    """DecodingTask over encoder features: a seeded sampler per row, and no Python loop over vocabularies.
+    """DecodingTask over encoder features: windows leave the batch as their text ends, each row has a seeded sampler.
 
     `run` takes features (windows, positions, n_audio_state) and a network that attention.share_audio has prepared.
     """
@@ -154,7 +158,38 @@ class BatchTask(DecodingTask):
         """Log probability of each of the first `length` tokens of a row that was decoded without beams."""
         if not isinstance(self.decoder, Greedy):
             return None
-        return tuple(step[row].item() for step in self.decoder.trace[:length])
+        return tuple(self._sums[row, :length].diff(prepend=self._sums.new_zeros(1)).tolist())
+
+    def _main_loop(self, audio_features: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, list[float]]:
+        """As DecodingTask._main_loop; windows whose text has ended leave the batch."""
+        group, rows = self.n_group, torch.arange(len(tokens))
+        longest = tokens.shape[1] + self.sample_len
+        texts = torch.full((len(tokens), longest), self.tokenizer.eot, device=tokens.device)
+        self._sums = torch.zeros((len(tokens), self.sample_len), device=tokens.device)
+        sums = self._sums[:, 0].clone()
+        no_speech: list[float] = [math.nan] * len(tokens)
+        try:
+            for step in range(self.sample_len):
+                logits = self.inference.logits(tokens, audio_features)
+                if step == 0 and self.tokenizer.no_speech is not None:
+                    no_speech = logits[:, self.sot_index].float().softmax(dim=-1)[:, self.tokenizer.no_speech].tolist()
+                logits = logits[:, -1]
+                for rule in self.logit_filters:
+                    rule.apply(logits, tokens)
+                tokens, completed = self.decoder.update(tokens, logits, sums)
+                self._sums[rows, step:] = sums[:, None]
+                texts[rows, : tokens.shape[1]] = tokens
+                if completed or tokens.shape[1] > self.n_ctx:
+                    break
+                windows = self.decoder.unfinished(tokens)
+                if len(windows) * group <= FULL * len(rows):
+                    left = [window * group + row for window in windows for row in range(group)]
+                    rows, tokens, sums = rows[left], tokens[left], sums[left]
+                    self.decoder.keep(windows)
+                    self.inference.keep(windows)
+        finally:
+            self.inference.cleanup_caching()
+        return texts[:, : tokens.shape[1]], self._sums[:, -1], no_speech
 
     def _get_audio_features(self, mel: Tensor) -> Tensor:
         return mel.repeat_interleave(self.n_group, dim=0)
@@ -164,11 +199,7 @@ class BatchTask(DecodingTask):
 
 
 class Greedy(GreedyDecoder):
-    """GreedyDecoder that keeps the log probability of each token."""
-
-    def __init__(self, temperature: float, eot: int) -> None:
-        super().__init__(temperature, eot)
-        self.trace: list[Tensor] = []
+    """GreedyDecoder whose rows may leave."""
 
     def update(self, tokens: Tensor, logits: Tensor, sum_logprobs: Tensor) -> tuple[Tensor, bool]:
         """As GreedyDecoder.update: tokens (rows, length) grow by one; true when every row has ended."""
@@ -176,15 +207,21 @@ class Greedy(GreedyDecoder):
         following = self.choose(logits).masked_fill(ended, self.eot)
         logprobs = functional.log_softmax(logits.float(), dim=-1)
         # Not a product: the end may be forbidden in a row that has ended, and minus infinity times 0 is NaN.
-        gained = logprobs.gather(1, following[:, None])[:, 0].masked_fill(ended, 0.0)
-        sum_logprobs += gained
-        self.trace.append(gained)
+        sum_logprobs += logprobs.gather(1, following[:, None])[:, 0].masked_fill(ended, 0.0)
         tokens = torch.cat([tokens, following[:, None]], dim=-1)
         return tokens, bool((tokens[:, -1] == self.eot).all())
 
     def choose(self, logits: Tensor) -> Tensor:
         """The next token of each row: shape (rows,)."""
         return logits.argmax(dim=-1)
+
+    def unfinished(self, tokens: Tensor) -> list[int]:
+        """The windows, by their place among the present ones, whose text goes on."""
+        left: list[int] = (tokens[:, -1] != self.eot).nonzero()[:, 0].tolist()
+        return left
+
+    def keep(self, windows: Sequence[int]) -> None:
+        """Forget all windows but these."""
 
 
 class RowSampler(Greedy):
@@ -203,11 +240,17 @@ class RowSampler(Greedy):
         ]
         return torch.cat(drawn)
 
+    def keep(self, windows: Sequence[int]) -> None:
+        """As Greedy.keep."""
+        self.generators = [self.generators[window] for window in windows]
+
 
 class Beams(BeamSearchDecoder):
     """BeamSearchDecoder that ranks the candidates of all windows at once."""
 
     finished_sequences: list[dict[tuple[int, ...], float]] | None
+    present: Sequence[dict[tuple[int, ...], float]] = ()
+    """Those of the windows that have not left."""
 
     def update(self, tokens: Tensor, logits: Tensor, sum_logprobs: Tensor) -> tuple[Tensor, bool]:
         """As BeamSearchDecoder.update: tokens (rows, length) grow by one; true when every window has its texts."""
@@ -216,12 +259,12 @@ class Beams(BeamSearchDecoder):
         gained, following = functional.log_softmax(logits.float(), dim=-1).topk(choices)
         scores = (sum_logprobs[:, None] + gained).view(windows, size, choices)
         if self.finished_sequences is None:
-            self.finished_sequences = [{} for _ in range(windows)]
+            self.present = self.finished_sequences = [{} for _ in range(windows)]
             scores[:, 1:] = float("-inf")  # all beams of a window are still the same
         ranked, places = scores.view(windows, -1).sort(dim=-1, descending=True, stable=True)
         candidates = following.view(windows, -1).gather(1, places).tolist()
         kept: list[tuple[int, int, float]] = []
-        for window, texts in enumerate(self.finished_sequences):
+        for window, texts in enumerate(self.present):
             ranking = zip(candidates[window], ranked[window].tolist(), places[window].tolist(), strict=True)
             before = len(kept)
             for token, score, place in ranking:
@@ -237,7 +280,15 @@ class Beams(BeamSearchDecoder):
         sum_logprobs.copy_(torch.tensor([score for _, _, score in kept]))
         added = torch.tensor([token for _, token, _ in kept], device=tokens.device)
         tokens = torch.cat([tokens[sources], added[:, None]], dim=-1)
-        return tokens, all(len(texts) >= self.max_candidates for texts in self.finished_sequences)
+        return tokens, not self.unfinished(tokens)
+
+    def unfinished(self, _tokens: Tensor) -> list[int]:
+        """As Greedy.unfinished."""
+        return [window for window, texts in enumerate(self.present) if len(texts) < self.max_candidates]
+
+    def keep(self, windows: Sequence[int]) -> None:
+        """As Greedy.keep."""
+        self.present = [self.present[window] for window in windows]
 
 
 class TimestampRules(LogitFilter):

@@ -78,6 +78,11 @@ class Progress:
     def finished(self) -> bool:
         return self.seek >= self.frames
 
+    def next_input(self, inputs: Sequence[tuple[int, int]]) -> int:
+        """Frames of the input that what is not covered yet is decoded in, see DecodeSettings.inputs."""
+        rest = self.frames - self.seek
+        return next((frames for most, frames in inputs if rest <= most), N_FRAMES)
+
     def next_mel(self, frames: int = N_FRAMES) -> Tensor:
         """What is not covered yet, padded with zeros: shape (n_mels, frames)."""
         mel: Tensor = pad_or_trim(self.mel[:, self.seek : self.seek + frames], frames)
@@ -89,15 +94,21 @@ class Progress:
 
 
 def transcribe_windows(network: Whisper, windows: Sequence[Progress], settings: DecodeSettings) -> None:
-    """Decode until every window is covered; the segments, as `whisper.transcribe` makes them, end up in `windows`."""
+    """Decode until every window is covered; the segments, as `whisper.transcribe` makes them, end up in `windows`.
+
+    Those that need the longest input come first, `batch_size` at a time: their rests fill the shorter inputs.
+    """
     tokenizer = get_tokenizer(
         network.is_multilingual, num_languages=network.num_languages, language=settings.language, task="transcribe"
     )
     while active := [window for window in windows if not window.finished]:
-        features = encode(network, [window.next_mel(settings.frames) for window in active], settings.fp16)
-        names = [f"{window.name}/{window.seek}" for window in active]
+        frames = max(window.next_input(settings.inputs) for window in active)
+        batch = [window for window in active if window.next_input(settings.inputs) == frames]
+        batch = batch[: settings.options.batch_size]
+        features = encode(network, [window.next_mel(frames) for window in batch], settings.fp16)
+        names = [f"{window.name}/{window.seek}" for window in batch]
         decoded = decode_with_fallback(network, features, names, settings)
-        for window, found, own_features in zip(active, decoded, features, strict=True):
+        for window, found, own_features in zip(batch, decoded, features, strict=True):
             advance(network, window, found, own_features, settings, tokenizer)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import whisper
-from whisper.audio import FRAMES_PER_SECOND, HOP_LENGTH, N_FRAMES, SAMPLE_RATE, pad_or_trim
+from whisper.audio import HOP_LENGTH, N_FRAMES, SAMPLE_RATE, pad_or_trim
 from whisper.decoding import detect_language as language_probabilities
 from whisper.model import Conv1d, Linear, ModelDimensions, Whisper
 from whisper.tokenizer import LANGUAGES, TO_LANGUAGE_CODE, get_tokenizer
@@ -36,9 +36,9 @@ TIMESTAMP_S = 0.02
 """Spacing of Whisper's timestamps: the least length of a segment."""
 
 Audio = npt.NDArray[np.float32]
-INPUTS = ((4.0, 1024), (8.5, 1536), (WINDOW_S, N_FRAMES))
-"""Windows of up to so many seconds are decoded in an input of so many mel frames (10, 15, 30 s): a third or half
-of the cost, with the same words (benchmarks/README.md). With less silence behind it the network repeats itself."""
+INPUTS = ((400, 1024), (850, 1536), (N_FRAMES, N_FRAMES))
+"""Up to 4 and 8.5 s, in mel frames, are decoded in an input of 10 and 15 s: a third or half of the cost, with the
+same words (benchmarks/README.md). With less silence behind it the network repeats itself."""
 LARGEST_DIMENSIONS = ModelDimensions(128, 1500, 2048, 64, 64, 60_000, 1024, 2048, 64, 64)
 """Bounds for checkpoints, above those of large-v3: a hostile file must not take all memory."""
 
@@ -229,9 +229,9 @@ def _decode(
     settings: DecodeSettings,
     speech: Speech | None,
 ) -> list[list[Segment]]:
-    """The segments of each window, as the model gives them, in media time; `batch_size` windows at a time.
+    """The segments of each window, as the model gives them, in media time.
 
-    Where it is known when someone speaks, short windows are decoded apart from long ones, in a shorter input.
+    Where it is known when someone speaks, what is short is decoded in a shorter input.
     """
     n_mels = model.network.dims.n_mels
     progress = [
@@ -243,19 +243,11 @@ def _decode(
         )
         for window, samples in zip(windows, audio, strict=True)
     ]
-    shorten = speech is not None and settings.timestamps
-    sized = [(_input_frames(state) if shorten else N_FRAMES, state) for state in progress]
+    if speech is not None and settings.timestamps:
+        settings = settings._replace(inputs=INPUTS)
     with model.lock:
-        for _, frames in INPUTS:
-            states = [state for own, state in sized if own == frames]
-            for first in range(0, len(states), settings.options.batch_size):
-                batch = states[first : first + settings.options.batch_size]
-                transcribe_windows(model.network, batch, settings._replace(frames=frames))
+        transcribe_windows(model.network, progress, settings)
     return [[_segment(window, raw) for raw in state.segments] for window, state in zip(windows, progress, strict=True)]
-
-
-def _input_frames(state: Progress) -> int:
-    return next((frames for length_s, frames in INPUTS if state.frames <= length_s * FRAMES_PER_SECOND), N_FRAMES)
 
 
 def _segment(window: SpeechWindow, raw: dict[str, Any]) -> Segment:

@@ -13,14 +13,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from whisper.audio import N_FRAMES, N_SAMPLES, log_mel_spectrogram
+from whisper.audio import N_FRAMES, N_SAMPLES, log_mel_spectrogram, pad_or_trim
 from whisper.decoding import ApplyTimestampRules
 from whisper.model import ModelDimensions, Whisper
 from whisper.tokenizer import get_tokenizer
 from whisper.transcribe import transcribe as whisper_transcribe
 
 from tasks.core.errors import ModelNotFound, SetupError
-from tasks.core.models import bundled, decoding, seeking, whisper
+from tasks.core.models import attention, bundled, decoding, seeking, whisper
 from tasks.core.models.attention import share_audio
 from tasks.core.models.device import choose_device, choose_precision
 from tasks.core.options import TranscriptOptions
@@ -154,6 +154,54 @@ def test_unfinished_rest_of_windows_is_decoded_in_further_rounds(monkeypatch: py
     assert rounds[0] == 3
     assert len(rounds) > 1
     assert seen(found) == reference(network, windows, audio, options, "en")
+
+
+def test_a_short_rest_of_a_window_is_decoded_in_a_shorter_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs: list[tuple[int, int]] = []
+    encode = decoding.encode
+
+    def noted(network: Whisper, mels: Sequence[torch.Tensor], fp16: bool) -> torch.Tensor:
+        inputs.append((len(mels), mels[0].shape[-1]))
+        return encode(network, mels, fp16)
+
+    monkeypatch.setattr(seeking, "encode", noted)
+    network = random_network(ENGLISH_VOCABULARY)
+    progress = [
+        seeking.Progress(seeking.window_mel(bursts(length, 1), 80), f"{length}", seek=seek)
+        for length, seek in [(30.0, 0), (30.0, 2700), (3.0, 0), (12.0, 500)]
+    ]
+    options = TranscriptOptions.model_validate(LOOSE | {"batch_size": 3})
+    settings = decoding.DecodeSettings(options, "en", False, inputs=((400, 1024), (850, 1536), (N_FRAMES, N_FRAMES)))
+    seeking.transcribe_windows(network, progress, settings)
+    assert inputs[0] == (1, N_FRAMES)
+    assert max(rows for rows, frames in inputs if frames == 1024) >= 2
+    assert {frames for _, frames in inputs} == {1024, 1536, N_FRAMES}
+    assert all(window.finished for window in progress)
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_windows_whose_text_has_ended_leave_the_batch(monkeypatch: pytest.MonkeyPatch, beams: int) -> None:
+    rows: list[int] = []
+    logits = attention.SharedAudioInference.logits
+
+    def counted(self: Any, tokens: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        rows.append(len(tokens))
+        found = logits(self, tokens, features)
+        for row in range(0, len(tokens) - (len(rows) < 20) * beams):  # all but the last window end, it after 20 steps
+            found[row, -1] = found[row, -1].masked_fill(torch.arange(found.shape[-1]) != 50256, -1e4)
+        return found
+
+    network = random_network(ENGLISH_VOCABULARY)
+    windows, audio = windows_of([6.0, 9.0, 4.0, 7.0])
+    features = decoding.encode(network, [pad_or_trim(seeking.window_mel(a, 80), N_FRAMES) for a in audio], False)
+    options = TranscriptOptions.model_validate(LOOSE | {"beam_size": beams})
+    settings = decoding.DecodeSettings(options, "en", False, timestamps=False)
+    monkeypatch.setattr(attention.SharedAudioInference, "logits", counted)
+    found = decoding.decode_with_fallback(network, features, [str(w.start) for w in windows], settings)
+    assert rows[0] == 4 * beams
+    assert rows[-1] == beams
+    assert [len(one.result.tokens) for one in found[:3]] == [1, 1, 1]  # the end may not come first
+    assert len(found[3].result.tokens) > 10
 
 
 def test_fallback_is_seeded_per_window_and_leaves_the_global_generator_alone() -> None:
