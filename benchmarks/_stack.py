@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 
+from flows.dask_security import tls_environment, write_certificate
 from tasks.store import Store, open_store
 
 BUCKET = "storm"
@@ -31,6 +32,7 @@ class Stack:
         self._exit = ExitStack()
         self._backfill: subprocess.Popen[bytes] | None = None
         self._workers_s3 = ""
+        write_certificate(folder / "tls")
 
     def __enter__(self) -> Stack:
         self._exit.callback(self._end)
@@ -41,7 +43,7 @@ class Stack:
         self._server_port = _free_port()
         self._prefect = self._start_server()
         self._start("scheduler", [_script("dask"), "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"])
-        self.dask = self._wait("scheduler", r"Scheduler at:\s+(tcp://\S+)")
+        self.dask = self._wait("scheduler", r"Scheduler at:\s+(tls://\S+)")
         self._hosts = [self._start_worker() for _ in range(WORKERS)]
         _answers(f"{self.s3}/moto-api/")
         return self
@@ -141,6 +143,7 @@ class Stack:
             "PREFECT_LOGGING_LEVEL": "ERROR",
             "REELFLOW_CACHE_DIR": str(self.folder / "cache"),
             "OMP_NUM_THREADS": "1",
+            **tls_environment(self.folder / "tls"),
             **(more or {}),
         }
         with (self.folder / f"{name}.log").open("ab") as log:

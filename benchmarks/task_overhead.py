@@ -44,12 +44,13 @@ def main(argv: Sequence[str]) -> None:
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     from prefect_dask import DaskTaskRunner
 
-    from flows.local_cluster import local_scheduler
+    from flows.local_cluster import local_scheduler, local_security
     from flows.run import engine
 
     rows = []
     with engine():
-        runner: Any = DaskTaskRunner(address=local_scheduler())
+        address = local_scheduler()
+        runner: Any = DaskTaskRunner(address=address, client_kwargs={"security": local_security(address)})
         stock: Any = flow(name="overhead-prefect-dask", task_runner=runner)
         for name, run in (("reelflow", ours), ("prefect-dask", stock(submit_all))):
             measure(run, 10)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -55,6 +56,24 @@ def apply(
         raise typer.BadParameter(f"{pool!r} is none of {', '.join(KINDS)}", param_hint="--pool")
     for change in changes(pool, dry_run=dry_run):
         say(f"{change.did:<10} {change.what}{': ' + change.detail if change.detail else ''}")
+
+
+@app.command()
+def certificates(folder: Annotated[Path, typer.Argument(help="Where ca.crt, tls.crt and tls.key are written")]) -> None:
+    """Make the certificate of a Dask cluster that several processes or hosts share; where there is one it stays.
+
+    Who has the files may run code on the cluster, nobody else. It is valid for a year: see infra/README.md.
+    """
+    from flows.console import say
+    from flows.dask_security import DAYS, tls_environment, write_certificate
+
+    if write_certificate(folder):
+        say(f"Made a certificate in {folder}, valid for {DAYS} days. Copy the folder to every host.", err=True)
+    else:
+        say(f"{folder} holds a certificate already, which stays.", err=True)
+    say("Scheduler, workers and flows find it by these variables:", err=True)
+    for name, value in tls_environment(folder.absolute()).items():
+        say(f"export {name}={shlex.quote(value)}")
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """The whole of Reelflow on one machine, without containers: `up` starts it, `down` ends exactly that.
 
 Prefect server, S3 server (moto: kept in memory), Dask scheduler and workers, Prefect worker. All listen on 127.0.0.1.
+Other users of the host reach that too: Dask speaks TLS only, with who has the stack's certificate.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import shlex
+import shutil
 import socket
 import sys
 import time
@@ -27,6 +29,7 @@ from deployments import processes
 from deployments.processes import MARK, Process
 from deployments.version import ROOT
 from flows.console import say
+from flows.dask_security import tls_environment, write_certificate
 from flows.local_cluster import visible_gpus, workers_that_fit
 from tasks.core.errors import SetupError
 from tasks.core.models import bundled
@@ -37,6 +40,9 @@ FOLDER = ROOT / ".reelflow" / "stack"
 HOST = "127.0.0.1"
 BUCKET = "reelflow"
 SAMPLE = "inbox/sample.mp4"
+TLS = "tls"
+"""Folder of the certificate of the Dask cluster, in that of the stack."""
+
 START_TIMEOUT_S = 180.0
 """A first start creates Prefect's database and imports everything from a cold disk."""
 
@@ -65,6 +71,7 @@ class Stack(BaseModel):
     """What runs, as it is written down beside its logs."""
 
     id: str
+    folder: Path
     ports: Ports
     processes: list[Process] = []
 
@@ -80,7 +87,8 @@ class Stack(BaseModel):
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "DO_NOT_TRACK": "1",
             "REELFLOW_STORE": f"s3://{BUCKET}/store",
-            "REELFLOW_DASK_ADDRESS": f"tcp://{HOST}:{self.ports.dask}",
+            "REELFLOW_DASK_ADDRESS": f"tls://{HOST}:{self.ports.dask}",
+            **tls_environment(self.folder / TLS),
             "AWS_ENDPOINT_URL": f"http://{HOST}:{self.ports.s3}",
             "AWS_ACCESS_KEY_ID": "reelflow",
             "AWS_SECRET_ACCESS_KEY": "reelflow-local",
@@ -99,7 +107,7 @@ def running(folder: Path = FOLDER) -> Stack | None:
 
 def up(ports: Ports, folder: Path = FOLDER, *, use_bundled: bool = True) -> Stack:
     """Starts everything and returns when it answers. Raises SetupError, with nothing left running, when it does not."""
-    folder.mkdir(parents=True, exist_ok=True)
+    _make_private(folder)
     with _alone(folder):
         if found := running(folder):
             raise SetupError(
@@ -107,14 +115,15 @@ def up(ports: Ports, folder: Path = FOLDER, *, use_bundled: bool = True) -> Stac
                 "`python -m deployments status` shows its parts)."
             )
         _require_free(ports)
-        stack = Stack(id=secrets.token_hex(16), ports=ports)
+        stack = Stack(id=secrets.token_hex(16), folder=folder.absolute(), ports=ports)
         try:
+            shutil.rmtree(folder / TLS, ignore_errors=True)
+            write_certificate(folder / TLS)
             _start(stack, folder, use_bundled)
         except BaseException:
             _stop(stack, folder)
             raise
-        (folder.parent / "stack.env").touch(mode=0o600)
-        (folder.parent / "stack.env").write_text(_exports(stack, folder))
+        _write_private(folder.parent / "stack.env", _exports(stack, folder))
         return stack
 
 
@@ -137,7 +146,7 @@ Try, in another shell (runs use {models}):
 
 def down(folder: Path = FOLDER) -> int:
     """Ends the stack; returns how many processes ended, 0 when none ran."""
-    folder.mkdir(parents=True, exist_ok=True)
+    _make_private(folder)
     with _alone(folder):
         found = running(folder)
         return _stop(found, folder) if found else 0
@@ -153,7 +162,7 @@ def _start(stack: Stack, folder: Path, use_bundled: bool) -> None:
         full = _inherited() | stack.environment | _home(folder) | {MARK: stack.id} | environment
         process = processes.start(name, [sys.executable, *command], full, folder)
         stack.processes.append(process)
-        (folder / "stack.json").write_text(stack.model_dump_json(indent=1))
+        _write_private(folder / "stack.json", stack.model_dump_json(indent=1))
         return process
 
     ports, listen = stack.ports, ("--host", HOST, "--port")
@@ -325,9 +334,22 @@ def _require_free(ports: Ports) -> None:
 
 def _stop(stack: Stack, folder: Path) -> int:
     ended = processes.end(stack.id, reversed(stack.processes))
+    shutil.rmtree(folder / TLS, ignore_errors=True)
     (folder / "stack.json").unlink(missing_ok=True)
     (folder.parent / "stack.env").unlink(missing_ok=True)
     return ended
+
+
+def _make_private(folder: Path) -> None:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.chmod(0o700)
+
+
+def _write_private(path: Path, text: str) -> None:
+    """A new file that nobody else may read, whatever lay there before."""
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
 
 
 @contextmanager

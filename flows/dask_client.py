@@ -7,12 +7,15 @@ from typing import Any
 
 from distributed import Client
 
-from flows.local_cluster import local_scheduler
+from flows.local_cluster import local_scheduler, local_security
 from tasks.core.errors import NoWorker
 from tasks.settings import settings
 from tasks.worker import drain
 
 CONNECT_S = 10
+
+UNREACHED = (OSError, TimeoutError, TypeError, RuntimeError)
+"""What Dask's client raises: the last two for an address that does not fit its certificates (tls:// without, tcp://)."""
 
 _clients: dict[str, Client] = {}
 _lock = threading.Lock()
@@ -50,11 +53,12 @@ def connect(address: str) -> Client:
         if client is not None and client.status in ("running", "connecting"):
             return client
         try:
-            client = Client(address, set_as_default=False, timeout=CONNECT_S)
-        except (OSError, TimeoutError) as error:
+            client = Client(address, security=local_security(address), set_as_default=False, timeout=CONNECT_S)
+        except UNREACHED as error:
             raise NoWorker(
-                f"No Dask scheduler answers at {address}. Start one with `dask scheduler`, or unset "
-                "REELFLOW_DASK_ADDRESS to use a local cluster."
+                f"No Dask scheduler answers at {address}, or it asks for another certificate ({error}). Start one with "
+                "`dask scheduler`, give this command the cluster's certificate (`python -m deployments certificates`), "
+                "or unset REELFLOW_DASK_ADDRESS to use a local cluster."
             ) from error
         _clients[address] = client
         return client

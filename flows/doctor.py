@@ -159,18 +159,25 @@ def _dask() -> Check:
         return Check("dask", "ok", f"no scheduler named: local runs start {planned_workers()} workers")
     from distributed import Client
 
+    from flows.dask_client import UNREACHED
+
     try:
         with Client(address, timeout=TIMEOUT_S, set_as_default=False) as client:
             workers = list(client.scheduler_info(n_workers=-1)["workers"].values())
-    except (OSError, TimeoutError):
+    except UNREACHED as error:
         return Check(
-            "dask", "fault", f"{address} does not answer", "start `dask scheduler`, or unset REELFLOW_DASK_ADDRESS"
+            "dask",
+            "fault",
+            f"{address} does not answer, or asks for another certificate: {error}",
+            "start `dask scheduler`, set its certificate (infra/README.md), or unset REELFLOW_DASK_ADDRESS",
         )
     offered = {name: sum(w["resources"].get(name, 0) for w in workers) for name in ("CPU", "GPU")}
     found = f"{address}, {len(workers)} workers, CPU {offered['CPU']:g}, GPU {offered['GPU']:g}"
     if lacking := [name for name, amount in offered.items() if amount < 1]:
         start = f"dask worker {address} --nthreads 1 --resources {lacking[0]}=1 --preload tasks.preload"
         return Check("dask", "fault", found, f"no worker offers {' nor '.join(lacking)}: {start}")
+    if not address.startswith("tls://"):
+        return Check("dask", "note", found, "whoever reaches it runs code: `python -m deployments certificates` (TLS)")
     return Check("dask", "ok", found)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections.abc import Iterable, Mapping
-from multiprocessing import forkserver
+from multiprocessing import forkserver, util
 from typing import Any
 
 from tasks.core.errors import SetupError
@@ -17,6 +17,8 @@ def start(modules: Iterable[str], environment: Mapping[str, str] | None = None) 
     There is one per process, and it keeps the modules and the environment variables of its first start.
     """
     context = multiprocessing.get_context("forkserver")
+    # Python 3.11.0 would take an abstract socket, to which every user of the host can send code (CVE-2022-42919).
+    vars(util)["abstract_sockets_supported"] = False
     context.set_forkserver_preload(list(modules))
     before = dict(os.environ)
     os.environ.update(environment or {})

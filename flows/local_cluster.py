@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from flows import fork_server
+from flows.dask_security import temporary_security
 from tasks.core.errors import SetupError
 from tasks.core.host import available_cores, available_memory
 from tasks.settings import settings
@@ -44,6 +45,9 @@ QUIET = {
 }
 """What Dask measures for its dashboard, which is off here, from 10 to 500 ms: a tenth of a core with nothing to do."""
 
+NO_PAGES: dict[str, list[str]] = {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}
+"""Dask's web servers cannot be turned off and ask nobody who they are: they have nothing to tell."""
+
 IDLE_S = 30
 """How long a worker beyond REELFLOW_WORKERS_MIN has nothing to do before it ends, in seconds."""
 
@@ -63,9 +67,20 @@ def begin_imports() -> None:
 
 
 def local_scheduler() -> str:
-    """Address of this process's own cluster; starts it at the first call. It ends with the process."""
+    """Address of this process's own cluster; starts it at the first call. It ends with the process.
+
+    Clients need `local_security`.
+    """
     with _lock:
         return str(_start().scheduler_address)
+
+
+def local_security(address: str) -> Any:
+    """What lets a client in at this process's own cluster; None for any other, whose is in Dask's configuration."""
+    with _lock:
+        if _start.cache_info().currsize and _start().scheduler_address == address:
+            return _start().security
+        return None
 
 
 def stop_local_cluster() -> None:
@@ -104,6 +119,7 @@ def _start() -> Any:
             "distributed.admin.tick.limit": "60s",
             "distributed.admin.log-length": LOG_LENGTH,
             **QUIET,
+            **NO_PAGES,
             "distributed.scheduler.allowed-failures": ALLOWED_FAILURES,
             "distributed.scheduler.work-stealing-interval": STEALING_INTERVAL,
             "distributed.deploy.lost-worker-timeout": RESTART_TIMEOUT,
@@ -112,13 +128,24 @@ def _start() -> Any:
     get_mp_context()  # its first call names Dask's own modules to the fork server
     begin_imports()
     logging.getLogger("distributed").setLevel(_LOG_LEVEL.upper())
+    security = temporary_security()
+    for worker in workers:
+        worker["options"]["security"] = security
     cluster = SpecCluster(
         workers=dict(enumerate(workers[:least])),
         worker=workers[0],
         scheduler={
             "cls": Scheduler,
-            "options": {"host": "127.0.0.1", "port": 0, "dashboard": False, "dashboard_address": "127.0.0.1:0"},
+            "options": {
+                "protocol": "tls",
+                "security": security,
+                "host": "127.0.0.1",
+                "port": 0,
+                "dashboard": False,
+                "dashboard_address": "127.0.0.1:0",
+            },
         },
+        security=security,
         silence_logs=logging.CRITICAL,
         shutdown_on_close=True,
     )

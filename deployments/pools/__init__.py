@@ -15,6 +15,7 @@ from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.workers.base import BaseWorker
 from pydantic import BaseModel, ConfigDict
 
+from flows.dask_security import tls_environment
 from tasks.core.errors import SetupError
 
 FOLDER = Path(__file__).resolve().parent
@@ -23,6 +24,9 @@ KINDS = ("process", "docker", "kubernetes", "ecs")
 PASSED_ON = ("REELFLOW_STORE", "REELFLOW_DASK_ADDRESS", "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION")
 """What flow runs in containers get from the environment of `apply`. Nothing secret: whoever can see the server
 can read job templates. Processes have their worker's environment."""
+
+TLS = tuple(tls_environment(Path("/")))
+"""Where they find the certificate of the Dask cluster in their containers; in Kubernetes a ConfigMap says it."""
 
 Kind = Literal["process", "docker", "kubernetes", "ecs"]
 
@@ -56,9 +60,10 @@ def pool(kind: str, environment: Mapping[str, str] = os.environ) -> WorkPoolCrea
     ours = Pool.model_validate(yaml.safe_load((FOLDER / f"{kind}.yaml").read_text("utf-8")))
     template = worker_template(ours.type)
     properties = template["variables"]["properties"]
-    env = ours.env | (
-        {name: environment[name] for name in PASSED_ON if environment.get(name)} if kind != "process" else {}
-    )
+    passed_on = {"process": (), "kubernetes": PASSED_ON}.get(kind, (*PASSED_ON, *TLS))
+    env = ours.env | {name: environment[name] for name in passed_on if environment.get(name)}
+    if held := [name for name, value in env.items() if "\n" in value]:
+        raise SetupError(f"{held[0]} holds a key itself, which everybody who sees the server could read: name a file.")
     stated = {
         name: environment[variable] for name, variable in ours.from_environment.items() if environment.get(variable)
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 import boto3
 import httpx
 import pytest
+from distributed import Client
 
 from deployments import processes, stack
 from tests.deployments.conftest import free_port
@@ -57,6 +59,8 @@ def test_up_a_run_on_the_external_workers_and_down(shell: Shell) -> None:
     assert f"http://127.0.0.1:{shell.ports['prefect']}" in started.stdout
     command = "prefect deployment run 'analyze-media/default' -p source=s3://reelflow/inbox/sample.mp4 --watch"
     assert command in started.stdout
+    record = stack.running(shell.folder)
+    assert record is not None
 
     again = shell.up()
     assert again.returncode == 1
@@ -79,12 +83,16 @@ def test_up_a_run_on_the_external_workers_and_down(shell: Shell) -> None:
         for key in keys
         if key.endswith("artifact.json")
     ]
-    record = stack.running(shell.folder)
-    assert record is not None
     members = processes.members(record.id)
     assert len(made_on) >= 8
     assert set(made_on) <= set(members)
     assert processes.memory(record.id) > 2**28
+
+    with pytest.raises(OSError, match=r"reset|closed"):
+        Client(f"tcp://127.0.0.1:{shell.ports['dask']}", timeout=10, set_as_default=False)
+    private = [shell.folder.parent / "stack.env", shell.folder / "stack.json", shell.folder / "tls" / "tls.key"]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in private} == {0o600}
+    assert stat.S_IMODE(shell.folder.stat().st_mode) == 0o700
 
     bystander = subprocess.Popen(["sleep", "600"], stdin=subprocess.DEVNULL)
     ended = shell.deployments("down")
@@ -93,7 +101,7 @@ def test_up_a_run_on_the_external_workers_and_down(shell: Shell) -> None:
     assert bystander.poll() is None
     bystander.kill()
     bystander.wait()
-    assert not (shell.folder.parent / "stack.env").exists()
+    assert not [path for path in private if path.exists()]
     assert "No stack runs" in shell.deployments("down").stdout
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"http://127.0.0.1:{shell.ports['prefect']}/api/health", timeout=5)
@@ -134,6 +142,17 @@ def test_a_part_that_does_not_come_up_stops_the_rest_and_shows_its_log(
     assert "the disk is on fire" in raised.value.detail
     assert processes.members(seen[0]) == []
     assert stack.running(tmp_path / "stack") is None
+
+
+def test_a_secret_is_written_where_nobody_else_can_read_it(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").write_text("public")
+    for there in ("open", "link"):
+        path = tmp_path / there
+        path.symlink_to("elsewhere") if there == "link" else path.touch(mode=0o666)
+        stack._write_private(path, "secret")
+        assert stat.S_IMODE(path.lstat().st_mode) == 0o600
+        assert path.read_text() == "secret"
+    assert (tmp_path / "elsewhere").read_text() == "public"
 
 
 def test_a_process_that_took_over_a_number_is_left_alone(tmp_path: Path) -> None:

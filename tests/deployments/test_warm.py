@@ -25,7 +25,7 @@ def until(wanted):
     while count() != wanted and time.monotonic() < deadline:
         time.sleep(0.2)
     return count()
-with Client(address, set_as_default=False) as client:
+with Client(address, security=local_cluster.local_security(address), set_as_default=False) as client:
     seen = [until(1)]
     busy = [client.submit(time.sleep, 8 + i / 10, resources={"CPU": 1}, pure=False) for i in range(6)]
     seen.append(until(2))

@@ -62,6 +62,16 @@ class Runs:
         return manifests(Path(self.root))
 
 
+def local_cluster_environment() -> dict[str, str]:
+    """What lets another process submit to the local cluster of this one: its address and its certificate."""
+    from flows.local_cluster import local_scheduler, local_security
+
+    address = local_scheduler()
+    security, prefix = local_security(address), "DASK_DISTRIBUTED__COMM__TLS__"
+    client = {f"{prefix}CLIENT__CERT": security.tls_client_cert, f"{prefix}CLIENT__KEY": security.tls_client_key}
+    return {"REELFLOW_DASK_ADDRESS": address, f"{prefix}CA_FILE": security.tls_ca_file, **client}
+
+
 def manifests(store: Path) -> dict[str, dict[str, Any]]:
     """Every artifact's manifest in a folder store, by its path."""
     return {str(p.relative_to(store)): json.loads(p.read_text()) for p in store.glob("media/*/*/*/artifact.json")}

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from distributed import LocalCluster
 
 from flows import doctor
 
@@ -38,3 +39,19 @@ def test_weights_that_are_missing_are_said_with_where_they_were_sought(
     assert weights.state == "note"
     for said in ("transcript", "detections", "embeddings", str(tmp_path), "models fetch"):
         assert said in weights.advice
+
+
+def test_a_cluster_that_takes_code_from_everybody_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    open_to_all = {"dashboard_address": "127.0.0.1:0", "host": "127.0.0.1", "resources": {"CPU": 1, "GPU": 1}}
+    with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, protocol="tcp://", **open_to_all) as cluster:
+        monkeypatch.setenv("REELFLOW_DASK_ADDRESS", cluster.scheduler_address)
+        check = doctor._dask()
+    assert check.state == "note"
+    assert "certificates" in check.advice
+
+
+def test_a_cluster_with_another_certificate_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REELFLOW_DASK_ADDRESS", "tls://127.0.0.1:1")
+    check = doctor._dask()
+    assert check.state == "fault"
+    assert "certificate" in check.advice

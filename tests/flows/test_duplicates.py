@@ -17,7 +17,7 @@ import pytest
 
 from tasks.core.models import bundled
 from tasks.store import open_store
-from tests.flows.runs import manifests, task_states
+from tests.flows.runs import local_cluster_environment, manifests, task_states
 from tests.flows.test_command_line import BUNDLED_SETS, ROOT
 
 PROCESSES = 8
@@ -27,11 +27,9 @@ class Crowd:
     """`python -m flows analyze` processes that share a Prefect API and a Dask cluster."""
 
     def __init__(self, folder: Path) -> None:
-        from flows.local_cluster import local_scheduler
-
         self.source, self.store = folder / "crowded.mp4", folder / "store"
         shutil.copy(bundled.SAMPLE_CLIP, self.source)
-        self._environment = {**os.environ, "REELFLOW_DASK_ADDRESS": local_scheduler()}
+        self._environment = os.environ | local_cluster_environment()
         self._log = (folder / "stderr").open("wb")
 
     def start(self) -> subprocess.Popen[str]:

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from flows.dask_security import tls_environment, write_certificate
 from tasks.core.models import bundled
 from tests.flows.runs import BUNDLED, manifests
 from tests.prefect_home import DATABASE, environment_of, new_prefect_home
@@ -30,9 +31,11 @@ class Cluster:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._processes: list[subprocess.Popen[bytes]] = []
+        write_certificate(folder / "tls")
+        self.certificate = tls_environment(folder / "tls")
         log = folder / "scheduler.log"
         self._start(log, "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
-        self.address = _wait_for(log, r"Scheduler at:\s+(tcp://\S+)")
+        self.address = _wait_for(log, r"Scheduler at:\s+(tls://\S+)")
 
     def worker(self, name: str, resources: str, *more: str) -> int:
         """Starts a worker and returns its process id."""
@@ -49,7 +52,7 @@ class Cluster:
 
     def _start(self, log: Path, *arguments: str) -> subprocess.Popen[bytes]:
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "DASK_"))}
-        environment["OMP_NUM_THREADS"] = "1"
+        environment |= {"OMP_NUM_THREADS": "1", **self.certificate}
         command = [str(Path(sys.executable).with_name("dask")), *arguments]
         process = subprocess.Popen(
             command, cwd=self._folder, stdout=log.open("wb"), stderr=subprocess.STDOUT, env=environment
@@ -86,7 +89,8 @@ def _start(
     """`analyze` of the sample, with a Prefect API of its own; what it says goes to `log`."""
     command = [sys.executable, "-m", "flows", "analyze", str(bundled.SAMPLE_CLIP), "--store", str(store), "--json"]
     command += [word for option in (*BUNDLED, *bundled.SAMPLE_OPTIONS, *options) for word in ("--set", option)]
-    full = {**environment_of(home), "REELFLOW_DASK_ADDRESS": cluster.address, "REELFLOW_WORKER_WAIT_S": "3"}
+    full = environment_of(home) | cluster.certificate
+    full |= {"REELFLOW_DASK_ADDRESS": cluster.address, "REELFLOW_WORKER_WAIT_S": "3"}
     full |= environment
     said = log.open("w") if log else subprocess.PIPE
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, text=True, env=full)
@@ -208,7 +212,7 @@ def test_workers_that_cannot_reach_the_commands_own_api_are_refused(
 ) -> None:
     """The worker says that it is on another host (TEST-NET-1); its tasks would find nothing at 127.0.0.1."""
     cluster.worker(
-        "away", "CPU=1 GPU=1", "--listen-address", "tcp://127.0.0.1:0", "--contact-address", "tcp://192.0.2.7:4040"
+        "away", "CPU=1 GPU=1", "--listen-address", "tls://127.0.0.1:0", "--contact-address", "tls://192.0.2.7:4040"
     )
     status, report, seconds = _analyze(cluster, tmp_path / "store", home)
     assert (status, report["status"]) == (1, "failed")

@@ -9,6 +9,7 @@ import time
 from dataclasses import replace
 
 import pytest
+from distributed import Client
 from prefect import flow, task
 from prefect.settings import PREFECT_API_SSL_CERT_FILE, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
@@ -27,9 +28,8 @@ def _environment(name: str) -> str | None:
 
 
 def test_workers_are_forked_from_one_process_with_threads_for_each(engine: None) -> None:
-    from distributed import Client
-
-    with Client(local_cluster.local_scheduler(), set_as_default=False) as client:
+    address = local_cluster.local_scheduler()
+    with Client(address, security=local_cluster.local_security(address), set_as_default=False) as client:
         parents = set(client.run(os.getppid).values())
         assert len(parents) == 1
         assert os.getpid() not in parents

@@ -30,12 +30,13 @@ def _kill_worker_running(task: str, timeout_s: float = 60.0) -> Callable[[], lis
     """Kills, from a thread, the first worker process of the local cluster that is seen running the task."""
     from distributed import Client
 
-    from flows.local_cluster import local_scheduler
+    from flows.local_cluster import local_scheduler, local_security
 
     killed: list[str] = []
 
     def watch() -> None:
-        with Client(local_scheduler(), set_as_default=False) as client:
+        address = local_scheduler()
+        with Client(address, security=local_security(address), set_as_default=False) as client:
             pids: dict[str, int] = client.run(os.getpid)
             deadline = time.monotonic() + timeout_s
             while not killed and time.monotonic() < deadline:

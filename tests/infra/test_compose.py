@@ -6,15 +6,19 @@ import json
 import re
 import string
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 
+from flows.dask_security import tls_environment
 from tests.infra.manifests import INFRA, compose, interpolated, settings_example, variables
 
 SERVICES: dict[str, dict[str, Any]] = compose()["services"]
-ONE_SHOT = {"minio-init", "prefect-init"}
+ONE_SHOT = {"dask-certificates", "minio-init", "prefect-init"}
+CERTIFICATE = tls_environment(Path("/etc/reelflow/tls"))
+"""Names files, and holds none."""
 TEXT = (INFRA / "compose.yaml").read_text("utf-8")
 SECRETS = {"MINIO_ROOT_PASSWORD", "REELFLOW_S3_KEY", "REELFLOW_S3_SECRET", "POSTGRES_PASSWORD"}
 
@@ -83,7 +87,7 @@ def test_secrets_must_be_set_and_stand_nowhere() -> None:
     for service in SERVICES.values():
         for name, value in service.get("environment", {}).items():
             if re.search("PASSWORD|SECRET|_KEY", name):
-                assert str(value).startswith("${"), name
+                assert str(value).startswith("${") or (name in CERTIFICATE and value == CERTIFICATE[name]), name
 
 
 def test_the_example_has_every_variable_and_no_secret() -> None:
@@ -122,11 +126,26 @@ def test_prefect_is_on_postgres_and_nobody_else_reaches_it() -> None:
     environment = SERVICES["prefect-server"]["environment"]
     assert environment["PREFECT_SERVER_DATABASE_DRIVER"] == "postgresql+asyncpg"
     assert environment["PREFECT_SERVER_DATABASE_HOST"] in SERVICES
-    assert {name for name, service in SERVICES.items() if "database" in service["networks"]} == {
+    assert {name for name, service in SERVICES.items() if "database" in service.get("networks", ())} == {
         "postgres",
         "prefect-server",
     }
     assert compose()["networks"]["database"] == {"internal": True}
+
+
+SPEAKING = {name for name in SERVICES if name.startswith(("prefect-", "dask-"))} - {"dask-certificates"}
+
+
+def test_dask_speaks_to_who_has_the_certificate_only() -> None:
+    """Every service that speaks to Dask: the scheduler, the workers, and the flow runs of the Prefect worker."""
+    made = SERVICES["dask-certificates"]
+    assert made["volumes"] == ["certificates:/etc/reelflow/tls"]
+    speaking = SPEAKING - {"prefect-server", "prefect-init"}
+    assert len(speaking) == 5
+    for name in speaking:
+        assert "certificates:/etc/reelflow/tls:ro" in SERVICES[name]["volumes"]
+        assert CERTIFICATE.items() <= SERVICES[name]["environment"].items()
+        assert "tcp://" not in str(SERVICES[name])
 
 
 def test_the_stores_user_may_do_what_the_stores_role_may() -> None:

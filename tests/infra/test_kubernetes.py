@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -13,6 +14,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from flows.dask_security import tls_environment
 from tests.infra.manifests import INFRA, VARIANTS, kubernetes, pod_specs
 from tests.source_tree import ROOT
 
@@ -104,7 +106,9 @@ def test_secrets_are_named_and_never_held(variant: str) -> None:
             )
     for item in kubernetes(variant):
         if item["kind"] == "ConfigMap":
-            assert not [key for key in item["data"] if "SECRET" in key or "PASSWORD" in key or key.endswith("_KEY")]
+            data = item["data"].items()
+            secret = [k for k, v in data if "SECRET" in k or "PASSWORD" in k or (k.endswith("_KEY") and v[0] != "/")]
+            assert not secret
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -123,7 +127,7 @@ def test_what_is_named_is_there(variant: str) -> None:
     # The operator names the Service after the cluster: {name}-scheduler.
     services = {name for kind, name in known if kind == "Service"}
     services |= {f"{name}-scheduler" for kind, name in known if kind == "DaskCluster"}
-    assert cluster == f"tcp://{services.pop()}:8786"
+    assert cluster == f"tls://{services.pop()}:8786"
     assert not services
 
 
@@ -137,6 +141,33 @@ def test_the_jobs_of_the_pool_find_what_they_name(variant: str) -> None:
     theirs = {source["secretRef"]["name"] for source in container["envFrom"] if "secretRef" in source}
     ours = pod_specs(variant)["Deployment/prefect-worker"]["containers"][0]["envFrom"]
     assert theirs == {source["secretRef"]["name"] for source in ours if "secretRef" in source}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_dask_speaks_to_who_has_the_certificate_only(variant: str) -> None:
+    """Scheduler, workers, and the Jobs that run flows; the operator, which has none, asks in plain HTTP."""
+    [tls] = [item["data"] for item in kubernetes(variant) if item["metadata"]["name"] == "reelflow-dask-tls"]
+    assert tls == tls_environment(Path("/etc/reelflow/tls"))
+    pool = yaml.safe_load((ROOT / "deployments" / "pools" / "kubernetes.yaml").read_text("utf-8"))
+    pods = {name: spec for name, spec in pod_specs(variant).items() if "prefect-worker" not in name}
+    assert len(pods) == 3
+    for spec in (*pods.values(), pool["job"]["job_manifest"]["spec"]["template"]["spec"]):
+        [container] = spec["containers"]
+        assert {"configMapRef": {"name": "reelflow-dask-tls"}} in container["envFrom"]
+        [mount] = [mount for mount in container["volumeMounts"] if mount["name"] == "tls"]
+        assert (mount["mountPath"], mount["readOnly"]) == ("/etc/reelflow/tls", True)
+        assert [volume["secret"]["secretName"] for volume in spec["volumes"] if volume["name"] == "tls"] == [
+            "reelflow-dask"
+        ]
+        assert "tcp://" not in str(spec)
+        if "scheduler" not in str(container.get("args")) and "args" in container:
+            assert {"name": "DASK_SCHEDULER_ADDRESS", "value": "tls://reelflow-scheduler:8786"} in container["env"]
+    ports = {port["port"] for item in kubernetes(variant) if item["kind"] == "NetworkPolicy" for port in _ports(item)}
+    assert ports == {8787}, "Dask's own port is for pods of the namespace"
+
+
+def _ports(policy: dict[str, Any]) -> list[dict[str, Any]]:
+    return [port for rule in policy["spec"]["ingress"] for port in rule.get("ports", ())]
 
 
 def test_a_worker_permits_nothing_beyond_jobs_and_their_pods() -> None:

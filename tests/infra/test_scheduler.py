@@ -17,9 +17,17 @@ import pytest
 from distributed import Client, Worker
 from distributed.core import rpc
 
+from tests.infra.manifests import pod_specs
 from tests.source_tree import ROOT
 
 START_S = 60
+ROUTES = "DASK_DISTRIBUTED__SCHEDULER__HTTP__ROUTES"
+
+
+def _routes() -> str:
+    """What the operator's scheduler answers in plain HTTP."""
+    [container] = pod_specs("operator")["DaskCluster/reelflow/scheduler"]["containers"]
+    return next(str(entry["value"]) for entry in container["env"] if entry["name"] == ROUTES)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +41,7 @@ def scheduler() -> Iterator[tuple[str, str]]:
         stderr=subprocess.PIPE,
         text=True,
         # A local cluster of this test process leaves its settings in the environment, the log level among them.
-        env={name: value for name, value in os.environ.items() if not name.startswith("DASK_")},
+        env={name: value for name, value in os.environ.items() if not name.startswith("DASK_")} | {ROUTES: _routes()},
     )
     try:
         yield _addresses(process)
@@ -76,8 +84,11 @@ async def _ask(address: str, web: str) -> dict[str, Any]:
         return answer.json()
 
     async def target() -> tuple[int, list[str]]:
+        async with httpx.AsyncClient() as operator:
+            answer = await operator.get(f"{web}/api/v1/adaptive_target")
         async with rpc(address) as operator:
-            return await operator.adaptive_target(), list(await operator.workers_to_close(n=1, attribute="name"))
+            assert await operator.adaptive_target() == answer.json()["workers"]
+            return answer.json()["workers"], list(await operator.workers_to_close(n=1, attribute="name"))
 
     with ThreadPoolExecutor(1) as cpu_1, ThreadPoolExecutor(1) as cpu_2, ThreadPoolExecutor(1) as gpu:
         async with (
