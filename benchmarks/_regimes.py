@@ -130,6 +130,11 @@ class Deployed:
         return self._stack.api_url
 
     @property
+    def auth(self) -> str:
+        """Its auth string."""
+        return self._stack.auth
+
+    @property
     def workers(self) -> list[str]:
         """Names of the Dask workers."""
         return [name for name in self._parts if name.startswith("dask-") and name != "dask-scheduler"]

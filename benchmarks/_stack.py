@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 
 from flows.dask_security import tls_environment, write_certificate
+from flows.local_server import new_auth
 from tasks.store import Store, open_store
 
 BUCKET = "storm"
@@ -32,6 +33,7 @@ class Stack:
         self._exit = ExitStack()
         self._backfill: subprocess.Popen[bytes] | None = None
         self._workers_s3 = ""
+        self._auth = new_auth()
         write_certificate(folder / "tls")
 
     def __enter__(self) -> Stack:
@@ -85,6 +87,7 @@ class Stack:
         environment = {
             "AWS_ENDPOINT_URL": s3,
             "PREFECT_API_URL": f"http://127.0.0.1:{self._server_port}/api",
+            "PREFECT_API_AUTH_STRING": self._auth,
             "REELFLOW_DASK_ADDRESS": self.dask,
             "REELFLOW_WORKER_WAIT_S": "120",
         }
@@ -128,7 +131,8 @@ class Stack:
         return self._start("workers", command, {"AWS_ENDPOINT_URL": self._workers_s3})
 
     def _start_server(self) -> subprocess.Popen[bytes]:
-        process = self._start("server", [sys.executable, "-m", "flows.embedded_server", str(self._server_port)])
+        command = [sys.executable, "-m", "flows.embedded_server", str(self._server_port)]
+        process = self._start("server", command, {"PREFECT_SERVER_API_AUTH_STRING": self._auth})
         _answers(f"http://127.0.0.1:{self._server_port}/api/health")
         return process
 

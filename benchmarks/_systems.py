@@ -68,7 +68,7 @@ def system(name: Name, target: TargetName | None, limit: int, *, folder_store: b
         ends.enter_context(environment(**deployed.environment))
         store = open_store(str(folder / "store") if folder_store else deployed.environment["REELFLOW_STORE"])
         yield System(
-            open=lambda variables: Deployment.open(deployed.api_url, store.address, variables),
+            open=lambda variables: Deployment.open(deployed.api_url, deployed.auth, store.address, variables),
             store=store,
             cpu_s=lambda: deployed.cpu_s() | {"load generator": time.process_time()},
             target=target,

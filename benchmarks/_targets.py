@@ -133,12 +133,14 @@ class Deployment:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, api_url: str, store: str, job_variables: dict[str, Any] | None) -> AsyncIterator[Target]:
-        """The deployment on the server at this address."""
+    async def open(
+        cls, api_url: str, auth: str, store: str, job_variables: dict[str, Any] | None
+    ) -> AsyncIterator[Target]:
+        """The deployment on the server at this address, which asks for the auth string."""
         from prefect.client.orchestration import get_client
-        from prefect.settings import PREFECT_API_URL, temporary_settings
+        from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
-        with temporary_settings({PREFECT_API_URL: api_url}):
+        with temporary_settings({PREFECT_API_URL: api_url, PREFECT_API_AUTH_STRING: auth}):
             async with get_client() as client:
                 found = await client.read_deployment_by_name(DEPLOYMENT)
                 made = cls(client, found.id, store, job_variables)

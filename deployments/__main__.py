@@ -129,9 +129,8 @@ def status(folder: FolderOption = None) -> None:
     for process in found.processes:
         say(f"  {process.name:<16} {'runs' if processes.alive(process) else 'ENDED':<6} {process.log}")
     members = processes.members(found.id)
-    say(
-        f"{len(members)} processes hold {processes.memory(found.id) / 2**30:.1f} GiB; http://127.0.0.1:{found.ports.prefect}"
-    )
+    say(f"{len(members)} processes hold {processes.memory(found.id) / 2**30:.1f} GiB")
+    say("\n".join(found.pages))
 
 
 def main() -> None:

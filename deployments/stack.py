@@ -1,7 +1,7 @@
 """The whole of Reelflow on one machine, without containers: `up` starts it, `down` ends exactly that.
 
 Prefect server, S3 server (moto: kept in memory), Dask scheduler and workers, Prefect worker. All listen on 127.0.0.1.
-Other users of the host reach that too: Dask speaks TLS only, with who has the stack's certificate.
+Other users of the host reach that too: Prefect and Dask's pages ask for a secret of the stack, Dask speaks TLS only.
 """
 
 from __future__ import annotations
@@ -22,15 +22,17 @@ import httpx
 from filelock import FileLock, Timeout
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import DeploymentUpdate
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 from pydantic import BaseModel
 
 from deployments import processes
 from deployments.processes import MARK, Process
 from deployments.version import ROOT
+from flows.api_guard import sign_in_link
 from flows.console import say
 from flows.dask_security import tls_environment, write_certificate
 from flows.local_cluster import visible_gpus, workers_that_fit
+from flows.local_server import new_auth
 from tasks.core.errors import SetupError
 from tasks.core.models import bundled
 from tasks.settings import settings
@@ -73,6 +75,8 @@ class Stack(BaseModel):
     id: str
     folder: Path
     ports: Ports
+    auth: str
+    """Prefect's auth string (user:password), and that of Dask's pages."""
     processes: list[Process] = []
 
     @property
@@ -80,10 +84,17 @@ class Stack(BaseModel):
         return f"http://{HOST}:{self.ports.prefect}/api"
 
     @property
+    def pages(self) -> tuple[str, str]:
+        """Links to Prefect's pages and to Dask's, with what they ask for."""
+        dask = f"http://{self.auth}@{HOST}:{self.ports.dashboard}/status"
+        return sign_in_link(f"http://{HOST}:{self.ports.prefect}", self.auth), dask
+
+    @property
     def environment(self) -> dict[str, str]:
         """What a shell needs to speak to the stack."""
         return {
             "PREFECT_API_URL": self.api_url,
+            "PREFECT_API_AUTH_STRING": self.auth,
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "DO_NOT_TRACK": "1",
             "REELFLOW_STORE": f"s3://{BUCKET}/store",
@@ -115,7 +126,7 @@ def up(ports: Ports, folder: Path = FOLDER, *, use_bundled: bool = True) -> Stac
                 "`python -m deployments status` shows its parts)."
             )
         _require_free(ports)
-        stack = Stack(id=secrets.token_hex(16), folder=folder.absolute(), ports=ports)
+        stack = Stack(id=secrets.token_hex(16), folder=folder.absolute(), ports=ports, auth=new_auth())
         try:
             shutil.rmtree(folder / TLS, ignore_errors=True)
             write_certificate(folder / TLS)
@@ -132,10 +143,12 @@ def invitation(stack: Stack, folder: Path, *, use_bundled: bool) -> str:
     exports = folder.parent / "stack.env"
     shown = exports.relative_to(Path.cwd()) if exports.is_relative_to(Path.cwd()) else exports
     models = "the bundled small models, which know the sample" if use_bundled else "the weights in REELFLOW_MODELS_DIR"
+    prefect, dask = stack.pages
     return f"""
-Open   http://{HOST}:{stack.ports.prefect}                Prefect: flows, runs, artifacts, the form of a run
-       http://{HOST}:{stack.ports.dashboard}/status         Dask: workers and tasks
+Open   {prefect}     Prefect: flows, runs, artifacts, the form of a run
+       {dask}     Dask: workers and tasks
 
+Who has these links may run code as you; `python -m deployments status` shows them again.
 Try, in another shell (runs use {models}):
 
   source {shown}
@@ -166,12 +179,12 @@ def _start(stack: Stack, folder: Path, use_bundled: bool) -> None:
         return process
 
     ports, listen = stack.ports, ("--host", HOST, "--port")
-    # Prefect's own, on one connection to SQLite: it queues what `prefect server start` would refuse under many clients.
+    # On one connection to SQLite: it queues what `prefect server start` would refuse under many clients.
     server = launch(
-        "prefect-server", "-m", "flows.embedded_server", str(ports.prefect), PREFECT_UI_API_URL=stack.api_url
+        "prefect-server", "-m", "flows.embedded_server", str(ports.prefect), PREFECT_SERVER_API_AUTH_STRING=stack.auth
     )
     s3 = launch("s3", "-m", "moto.server", "-H", HOST, "-p", str(ports.s3))
-    dashboard = ("--dashboard-address", f"{HOST}:{ports.dashboard}")
+    dashboard = ("--dashboard-address", f"{HOST}:{ports.dashboard}", "--preload", "flows.dashboard_guard")
     scheduler = launch("dask-scheduler", "-m", "dask", "scheduler", *listen, str(ports.dask), *dashboard)
     workers = []
     for name, resource, variables in _workers():
@@ -275,7 +288,8 @@ def _deploy(stack: Stack, folder: Path, use_bundled: bool) -> list[str]:
             raise SetupError(
                 f"`{name}` ended with status {status}; its log is {process.log}.", detail=processes.tail(process)
             )
-    with temporary_settings({PREFECT_API_URL: stack.api_url}), get_client(sync_client=True) as client:
+    ours = {PREFECT_API_URL: stack.api_url, PREFECT_API_AUTH_STRING: stack.auth}
+    with temporary_settings(ours), get_client(sync_client=True) as client:
         for name in ("analyze-media/default", "backfill-prefix/default") if use_bundled else ():
             found = client.read_deployment_by_name(name)
             client.update_deployment(found.id, DeploymentUpdate(parameters=SAMPLE_PARAMETERS))
@@ -285,7 +299,7 @@ def _deploy(stack: Stack, folder: Path, use_bundled: bool) -> list[str]:
 
 def _worker_is_online(stack: Stack) -> bool:
     url = f"{stack.api_url}/work_pools/reelflow-process/workers/filter"
-    answer = httpx.post(url, json={}, timeout=10)
+    answer = _client().post(url, json={}, timeout=10, auth=httpx.BasicAuth(*stack.auth.split(":", 1)))
     return answer.is_success and any(worker["status"] == "ONLINE" for worker in answer.json())
 
 

@@ -144,11 +144,20 @@ def _prefect() -> Check:
         return Check("prefect", "ok", "no server named: local runs start one of their own")
     try:
         answer = httpx.get(f"{url}/health", timeout=TIMEOUT_S)
+        anybody = httpx.get(f"{url}/admin/version", timeout=TIMEOUT_S).is_success
     except httpx.HTTPError as error:
         return Check("prefect", "fault", f"{url}: {error}", "start it (prefect server start), or unset PREFECT_API_URL")
     if answer.status_code != httpx.codes.OK:
         return Check(
             "prefect", "fault", f"{url} answers {answer.status_code}", "look at the server's log; is the URL right?"
+        )
+    if anybody:
+        return Check(
+            "prefect",
+            "note",
+            f"{url} asks nobody who they are",
+            "web pages and other users that reach it run code: set PREFECT_SERVER_API_AUTH_STRING for the server and "
+            "PREFECT_API_AUTH_STRING here",
         )
     return Check("prefect", "ok", url)
 

@@ -1,4 +1,6 @@
-"""`python -m flows.embedded_server PORT [PARENT_PID]`: a Prefect server on loopback, on SQLite with one connection.
+"""`python -m flows.embedded_server PORT`: a guarded Prefect server, by default on loopback; SQLite with one connection.
+
+It asks everybody for PREFECT_SERVER_API_AUTH_STRING and does not start without one: who may speak to the API runs code.
 
 With a pool of connections, SQLite refuses a transaction that began to read before another wrote; the server answers 503
 and clients wait 2 s before they try again, several times per media. One connection makes them queue instead, which is
@@ -10,11 +12,13 @@ It looks for several of them by natural key, for which SQLite would read the who
 
 from __future__ import annotations
 
+import argparse
 import ctypes
 import os
 import re
 import signal
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import event
@@ -29,6 +33,9 @@ RECORDER = {
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
 }
 """How many states of task runs are written together at most, and after how many seconds at the latest (whole ones)."""
+
+SAME_SITE = {"PREFECT_SERVER_CORS_ALLOWED_ORIGINS": "", "PREFECT_UI_API_URL": "/api"}
+"""No page of another origin is let in; Prefect's own pages ask the server that they came from, by whatever name."""
 
 _BY_NATURAL_KEY = re.compile(
     r"\(task_run\.flow_run_id, task_run\.task_key, task_run\.dynamic_key\) IN "
@@ -65,24 +72,46 @@ def by_flow_run(statement: str) -> str:
     return _BY_NATURAL_KEY.sub(narrowed, statement)
 
 
-def main(port: int, parent: int | None = None) -> None:
-    """Serves until it is told to end, or until the process `parent`, which started it, ends."""
-    if parent is not None:
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Serves until it is told to end, or until the process `--parent`, which started it, ends."""
+    given = parser().parse_args(arguments)
+    if given.parent is not None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:
+        if os.getppid() != given.parent:
             sys.exit(1)
     plugins.register(PLUGIN, __name__, OneConnection.__name__)
-    for name, value in RECORDER.items():
+    for name, value in {**RECORDER, **SAME_SITE}.items():
         os.environ.setdefault(name, value)
     import uvicorn
-    from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL, temporary_settings
+    from prefect.settings import (
+        PREFECT_API_DATABASE_CONNECTION_URL,
+        PREFECT_SERVER_API_AUTH_STRING,
+        temporary_settings,
+    )
 
+    from flows.api_guard import LOOPBACK, Guard
+
+    if not PREFECT_SERVER_API_AUTH_STRING.value():
+        sys.exit("Set PREFECT_SERVER_API_AUTH_STRING (user:password): without it anybody runs code through this API.")
     with temporary_settings(
         {PREFECT_API_DATABASE_CONNECTION_URL: _queued(PREFECT_API_DATABASE_CONNECTION_URL.value())}
     ):
         from prefect.server.api.server import create_app
 
-        uvicorn.run(create_app, factory=True, host="127.0.0.1", port=port, log_level="error", lifespan="on")
+        app = Guard(create_app(), {*LOOPBACK, given.listen, *given.name})
+        uvicorn.run(app, host=given.listen, port=given.port, log_level="error", lifespan="on")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Of the command line."""
+    made = argparse.ArgumentParser(prog="python -m flows.embedded_server", description="A guarded Prefect server.")
+    made.add_argument("port", type=int)
+    made.add_argument("--listen", default="127.0.0.1", metavar="ADDRESS", help="[default: 127.0.0.1]")
+    made.add_argument(
+        "--name", action="append", default=[], help="name besides localhost by which it is reached; several times"
+    )
+    made.add_argument("--parent", type=int, metavar="PID", help="process whose end is the server's")
+    return made
 
 
 def _queued(database: str) -> str:
@@ -93,4 +122,4 @@ def _queued(database: str) -> str:
 
 
 if __name__ == "__main__":
-    main(*(int(argument) for argument in sys.argv[1:]))
+    main()

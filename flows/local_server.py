@@ -1,8 +1,12 @@
-"""A Prefect API for runs without a server: one process on loopback that ends with this one, however that ends."""
+"""A Prefect API for runs without a server: one process on loopback that ends with this one, however that ends.
+
+It answers nobody but this process and those that it starts: they have its auth string.
+"""
 
 from __future__ import annotations
 
 import os
+import secrets
 import socket
 import subprocess
 import sys
@@ -12,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -53,9 +58,10 @@ class LocalServer:
     def __init__(self) -> None:
         self._port = _free_port()
         self.api_url = f"http://127.0.0.1:{self._port}/api"
+        self.auth = new_auth()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "flows.embedded_server", str(self._port), str(os.getpid())],
-            env={**os.environ, **_QUIET},
+            [sys.executable, "-m", "flows.embedded_server", str(self._port), "--parent", str(os.getpid())],
+            env={**os.environ, **_QUIET, "PREFECT_SERVER_API_AUTH_STRING": self.auth},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -104,6 +110,11 @@ class LocalServer:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+
+def new_auth() -> str:
+    """An auth string for a Prefect server that nobody can guess."""
+    return f"reelflow:{secrets.token_urlsafe(24)}"
 
 
 def check_reach(hosts: Iterable[str]) -> None:
@@ -160,20 +171,29 @@ def prefect_api(meanwhile: Callable[[], None] | None = None) -> Iterator[str | N
         return
     server = LocalServer()
     _own.add(server.api_url)
+    ours = {"PREFECT_API_URL": server.api_url, "PREFECT_API_AUTH_STRING": server.auth}
+    before = {name: os.environ.get(name) for name in ours}
     try:
-        os.environ["PREFECT_API_URL"] = server.api_url
+        os.environ.update(ours)  # of the processes that this one starts
         if meanwhile:
             meanwhile()
-        from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+        from prefect.settings import (
+            PREFECT_API_AUTH_STRING,
+            PREFECT_API_URL,
+            PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+            temporary_settings,
+        )
 
         server.wait()
         # Nobody watches heartbeats here, and a flow run that sends them ends up to a second late.
-        with temporary_settings({PREFECT_API_URL: server.api_url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}), _spared():
+        settings: dict[Any, Any] = {PREFECT_API_URL: server.api_url, PREFECT_API_AUTH_STRING: server.auth}
+        with temporary_settings({**settings, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}), _spared():
             yield server.api_url
             from tasks.worker import flush
 
             flush()
     finally:
-        os.environ.pop("PREFECT_API_URL", None)
+        for name, value in before.items():
+            os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)
         _own.discard(server.api_url)
         server.stop()

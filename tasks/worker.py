@@ -18,7 +18,7 @@ from typing import Any
 
 from prefect import Task
 from prefect.context import SettingsContext, SyncClientContext, hydrated_context
-from prefect.settings import PREFECT_API_URL
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL
 from prefect.task_engine import run_task_sync
 
 from tasks.api_certificates import spared
@@ -57,7 +57,7 @@ def run(
     `submitted` is Unix time; `settings` and `flow_run` are what flows/dask_runner.py made of the flow run's context.
     """
     session = _session(settings, threading.get_ident())
-    with _turn(str(session.run(PREFECT_API_URL.value))):
+    with _turn((str(session.run(PREFECT_API_URL.value)), session.run(PREFECT_API_AUTH_STRING.value))):
         return session.copy().run(_run, submitted, flow_run, find(task), arguments)
 
 
@@ -84,12 +84,16 @@ def _open(settings: SentSettings) -> None:
     SyncClientContext().__enter__()
 
 
+Api = tuple[str, str | None]
+"""URL and auth string: a server that follows another at the same port has another one."""
+
 _queue, _turns = threading.Lock(), threading.Condition()
-_api, _running = "", 0
+_api: Api = ("", None)
+_running = 0
 
 
 @contextmanager
-def _turn(api: str) -> Iterator[None]:
+def _turn(api: Api) -> Iterator[None]:
     """Tasks of one Prefect API at a time, in the order in which they came.
 
     Prefect keeps one queue for events and one for slots in a process, and each keeps the API that it was made with.
@@ -98,7 +102,7 @@ def _turn(api: str) -> Iterator[None]:
     with _queue, _turns:
         _turns.wait_for(lambda: _api == api or not _running)
         if _api != api:
-            if _api:
+            if _api[0]:
                 flush()
             _api = api
         _running += 1
@@ -111,7 +115,7 @@ def _turn(api: str) -> Iterator[None]:
 
 
 async def drain(api: str | None = None) -> None:
-    """`flush` for a Dask worker's event loop; with an API, only where it is the one that this process speaks to."""
+    """`flush` for a Dask worker's event loop; with an API's URL, only where this process speaks to that one."""
     import asyncio
 
     await asyncio.to_thread(_leave, api)
@@ -119,7 +123,7 @@ async def drain(api: str | None = None) -> None:
 
 def _leave(api: str | None) -> None:
     with _turns:
-        if api in (None, _api):
+        if api in (None, _api[0]):
             flush()
 
 

@@ -7,7 +7,7 @@ import json
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -127,9 +127,9 @@ class Page:
 
 
 @contextmanager
-def browser(binary: str, folder: Path, timeout_s: float = 60) -> Iterator[Page]:
+def browser(binary: str, folder: Path, timeout_s: float = 60, flags: Sequence[str] = ()) -> Iterator[Page]:
     """One tab of a fresh headless browser, whose profile is kept in `folder`; ended on leaving."""
-    command = [binary, *FLAGS, f"--user-data-dir={folder}", "about:blank"]
+    command = [binary, *FLAGS, *flags, f"--user-data-dir={folder}", "about:blank"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         port = folder / "DevToolsActivePort"

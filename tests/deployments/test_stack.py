@@ -61,6 +61,8 @@ def test_up_a_run_on_the_external_workers_and_down(shell: Shell) -> None:
     assert command in started.stdout
     record = stack.running(shell.folder)
     assert record is not None
+    assert all(link in started.stdout for link in record.pages)
+    assert all(link in shell.deployments("status").stdout for link in record.pages)
 
     again = shell.up()
     assert again.returncode == 1
@@ -88,8 +90,14 @@ def test_up_a_run_on_the_external_workers_and_down(shell: Shell) -> None:
     assert set(made_on) <= set(members)
     assert processes.memory(record.id) > 2**28
 
+    nobody = httpx.post(f"{record.api_url}/flows/", content=b'{"name": "attack"}', timeout=30)
+    assert nobody.status_code == httpx.codes.UNAUTHORIZED
     with pytest.raises(OSError, match=r"reset|closed"):
         Client(f"tcp://127.0.0.1:{shell.ports['dask']}", timeout=10, set_as_default=False)
+    secret = record.auth.partition(":")[2].encode()
+    assert not [pid for pid in members if secret in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    holds = {path.name for path in shell.folder.parent.rglob("*") if path.is_file() and secret in path.read_bytes()}
+    assert holds == {"stack.env", "stack.json"}
     private = [shell.folder.parent / "stack.env", shell.folder / "stack.json", shell.folder / "tls" / "tls.key"]
     assert {stat.S_IMODE(path.stat().st_mode) for path in private} == {0o600}
     assert stat.S_IMODE(shell.folder.stat().st_mode) == 0o700

@@ -1,7 +1,10 @@
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from distributed import LocalCluster
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows import doctor
 
@@ -39,6 +42,25 @@ def test_weights_that_are_missing_are_said_with_where_they_were_sought(
     assert weights.state == "note"
     for said in ("transcript", "detections", "embeddings", str(tmp_path), "models fetch"):
         assert said in weights.advice
+
+
+@pytest.mark.parametrize(("status", "state"), [(200, "note"), (401, "ok")])
+def test_a_prefect_server_that_asks_nobody_who_they_are_is_noted(status: int, state: str) -> None:
+    class Api(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if self.path.endswith("/health") else status)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Api) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{server.server_address[1]}/api"}):
+            check = doctor._prefect()
+        server.shutdown()
+    assert check.state == state
+    assert ("PREFECT_SERVER_API_AUTH_STRING" in check.advice) is (state == "note")
 
 
 def test_a_cluster_that_takes_code_from_everybody_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from flows.local_server import LINE_BYTES, LINES_KEPT, LocalServer
 from tasks.core.errors import SetupError
 from tests.prefect_home import DATABASE, new_prefect_home, use_prefect_home
 
+AUTH = "reelflow:secret"
 TASKS = 30
 SCRIPT = f"""
 from prefect import flow, task
@@ -51,7 +52,7 @@ def served(log: Path) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    environment = {**os.environ, "PREFECT_SERVER_DATABASE_ECHO": "true"}
+    environment = {**os.environ, "PREFECT_SERVER_DATABASE_ECHO": "true", "PREFECT_SERVER_API_AUTH_STRING": AUTH}
     command = [sys.executable, "-m", "flows.embedded_server", str(port)]
     api = f"http://127.0.0.1:{port}/api"
     with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output, env=environment) as server:
@@ -76,7 +77,7 @@ def test_states_are_written_together_found_by_index_and_all_of_them(
     monkeypatch.setenv("PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL", "60")
     log = tmp_path / "log"
     with served(log) as api:
-        environment = {**os.environ, "PREFECT_API_URL": api}
+        environment = {**os.environ, "PREFECT_API_URL": api, "PREFECT_API_AUTH_STRING": AUTH}
         subprocess.run([sys.executable, "-c", SCRIPT], env=environment, check=True, timeout=120, capture_output=True)
     states = {"PENDING": TASKS, "RUNNING": TASKS, "COMPLETED": TASKS}
     logged = log.read_text().splitlines()

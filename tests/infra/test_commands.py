@@ -14,12 +14,14 @@ import typer
 from prefect.cli._app import _app as prefect_cli
 
 from deployments.pools import KINDS, pool_name
+from flows import embedded_server
 from tasks.settings import Settings
 from tasks.threads import LIBRARIES
 from tests.infra.manifests import INFRA, VARIANTS, commands, compose, kubernetes, pod_specs
 
 COMMANDS = commands()
-OWN_HEALTH = {"dask scheduler": "8787", "dask worker": "8790", "prefect server": "4200", "prefect worker": "8080"}
+SERVER = "python -m flows.embedded_server"
+OWN_HEALTH = {"dask scheduler": "8787", "dask worker": "8790", SERVER: "4200", "prefect worker": "8080"}
 """Port that each program of the image answers /health on."""
 
 
@@ -43,6 +45,8 @@ def parsed(words: list[str]) -> dict[str, Any]:
         _, bound, _ = prefect_cli.parse_args(tokens, exit_on_error=False, print_error=False)
         return dict(bound.arguments)
     assert words[:2] == ["python", "-m"]
+    if words[2] == "flows.embedded_server":
+        return vars(embedded_server.parser().parse_args(words[3:]))
     group: Any = typer.main.get_command(importlib.import_module(f"{words[2]}.__main__").app)
     command = group.commands[words[3]]
     return dict(command.make_context(words[3], list(words[4:])).params)
@@ -75,10 +79,11 @@ def test_a_worker_offers_one_resource_and_is_warm_before_its_first_task(where: s
 
 @pytest.mark.parametrize("where", [name for name, words in COMMANDS.items() if words[:2] == ["dask", "scheduler"]])
 def test_a_scheduler_tells_its_demand(where: str) -> None:
-    assert parsed(COMMANDS[where])["preload"] == ("infra.scheduler",)
+    pages = ("flows.dashboard_guard",) if where.startswith("compose/") else ()
+    assert parsed(COMMANDS[where])["preload"] == ("infra.scheduler", *pages)
 
 
-@pytest.mark.parametrize("name", ["tasks.preload", "infra.scheduler"])
+@pytest.mark.parametrize("name", ["tasks.preload", "infra.scheduler", "flows.dashboard_guard"])
 def test_what_is_preloaded_has_a_setup(name: str) -> None:
     found = importlib.util.find_spec(name)
     assert found

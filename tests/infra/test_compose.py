@@ -20,7 +20,7 @@ ONE_SHOT = {"dask-certificates", "minio-init", "prefect-init"}
 CERTIFICATE = tls_environment(Path("/etc/reelflow/tls"))
 """Names files, and holds none."""
 TEXT = (INFRA / "compose.yaml").read_text("utf-8")
-SECRETS = {"MINIO_ROOT_PASSWORD", "REELFLOW_S3_KEY", "REELFLOW_S3_SECRET", "POSTGRES_PASSWORD"}
+SECRETS = {"MINIO_ROOT_PASSWORD", "REELFLOW_S3_KEY", "REELFLOW_S3_SECRET", "POSTGRES_PASSWORD", "REELFLOW_PREFECT_AUTH"}
 
 
 def schema() -> jsonschema.Draft202012Validator:
@@ -86,7 +86,7 @@ def test_secrets_must_be_set_and_stand_nowhere() -> None:
             assert rest.startswith(f"set {name} in infra/.env")
     for service in SERVICES.values():
         for name, value in service.get("environment", {}).items():
-            if re.search("PASSWORD|SECRET|_KEY", name):
+            if re.search("PASSWORD|SECRET|_KEY|AUTH", name):
                 assert str(value).startswith("${") or (name in CERTIFICATE and value == CERTIFICATE[name]), name
 
 
@@ -131,6 +131,16 @@ def test_prefect_is_on_postgres_and_nobody_else_reaches_it() -> None:
         "prefect-server",
     }
     assert compose()["networks"]["database"] == {"internal": True}
+
+
+def test_nobody_starts_runs_without_the_auth_string() -> None:
+    found = {name: resolved(REELFLOW_PREFECT_AUTH="u:p")["services"][name]["environment"] for name in SPEAKING}
+    assert found["prefect-server"]["PREFECT_SERVER_API_AUTH_STRING"] == "u:p"
+    for name in SPEAKING - {"prefect-server"}:
+        assert found[name]["PREFECT_API_AUTH_STRING"] == "u:p"
+    assert "flows.embedded_server" in SERVICES["prefect-server"]["command"], "Prefect's own takes any Host"
+    assert "prefect-server" in SERVICES["prefect-server"]["command"]
+    assert "flows.dashboard_guard" in SERVICES["dask-scheduler"]["command"]
 
 
 SPEAKING = {name for name in SERVICES if name.startswith(("prefect-", "dask-"))} - {"dask-certificates"}

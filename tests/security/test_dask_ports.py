@@ -112,9 +112,9 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, str,
     folder = tmp_path_factory.mktemp("shared") / "tls"
     assert write_certificate(folder)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("DASK_", "PREFECT_"))}
-    environment = kept | tls_environment(folder)
+    environment = kept | tls_environment(folder) | {"PREFECT_API_AUTH_STRING": "reelflow:secret"}
     command = [sys.executable, "-m", "dask", "scheduler", "--host", "127.0.0.1", "--port", "0"]
-    command += ["--dashboard-address", "127.0.0.1:0", "--preload", "infra.scheduler"]
+    command += ["--dashboard-address", "127.0.0.1:0", "--preload", "flows.dashboard_guard"]
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stderr
@@ -140,6 +140,19 @@ def test_a_shared_cluster_takes_code_from_who_has_its_certificate(
         files[f"tls_client_{part}"] = environment[f"DASK_DISTRIBUTED__COMM__TLS__CLIENT__{part.upper()}"]
     friend = Security(require_encryption=True, **files)
     assert _attack(set(_listening(psutil.Process(pid))), friend, tmp_path) == {"strangers": 0, "friend": 1}
+
+
+def test_dasks_pages_ask_for_the_auth_string(shared: tuple[int, str, dict[str, str]]) -> None:
+    _, page, _ = shared
+    with httpx.Client(base_url=page, timeout=ANSWER_S) as client:
+        for path in ("/status", "/info/main/workers.html", "/json/counts.json", "/sitemap.json", "/nothing"):
+            assert client.get(path).status_code == httpx.codes.UNAUTHORIZED, path
+            assert client.get(path, auth=("reelflow", "guess")).status_code == httpx.codes.UNAUTHORIZED, path
+        ours = ("reelflow", "secret")
+        assert client.get("/status", auth=ours).status_code == httpx.codes.OK
+        for elsewhere in ({"Host": "rebound.example"}, {"Origin": "http://elsewhere.example"}, {"Origin": "null"}):
+            assert client.get("/status", headers=elsewhere, auth=ours).status_code == httpx.codes.FORBIDDEN, elsewhere
+        assert client.get("/health").status_code == httpx.codes.OK
 
 
 def test_a_certificate_is_its_users_alone_and_stays(tmp_path: Path) -> None:

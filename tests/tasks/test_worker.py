@@ -17,16 +17,16 @@ def flushed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def flush() -> None:
         assert worker._running == 0
-        left.append(worker._api)
+        left.append(worker._api[0])
 
     monkeypatch.setattr(worker, "flush", flush)
-    monkeypatch.setattr(worker, "_api", "")
+    monkeypatch.setattr(worker, "_api", ("", None))
     return left
 
 
 def _run(api: str, log: list[str], wait: threading.Event | None = None) -> threading.Thread:
     def body() -> None:
-        with worker._turn(api):
+        with worker._turn((api, None)):
             log.append(api)
             if wait:
                 assert wait.wait(10)
@@ -51,17 +51,25 @@ def test_tasks_of_one_api_run_side_by_side_and_those_of_another_after_them(flush
 
 
 def test_a_failed_task_makes_room(flushed: list[str]) -> None:
-    with pytest.raises(ValueError, match="x"), worker._turn("a"):
+    with pytest.raises(ValueError, match="x"), worker._turn(("a", None)):
         raise ValueError("x")
-    with worker._turn("b"):
+    with worker._turn(("b", None)):
         assert flushed == ["a"]
 
 
 def test_what_is_held_for_another_api_is_left_alone(flushed: list[str]) -> None:
-    with worker._turn("a"):
+    with worker._turn(("a", None)):
         pass
     worker._leave("b")
     assert flushed == []
     worker._leave("a")
     worker._leave(None)
     assert flushed == ["a", "a"]
+
+
+def test_a_server_that_follows_another_at_its_port_is_another_one(flushed: list[str]) -> None:
+    """It has another auth string, and refuses what comes with the old one."""
+    for auth in ("u:first", "u:first", "u:second"):
+        with worker._turn(("a", auth)):
+            pass
+    assert flushed == ["a"]
