@@ -69,13 +69,13 @@ lock: $(PY) ## Resolve pyproject.toml into requirements/; UPGRADE=1 takes newer 
 	    echo "$$out: $$(grep -c '^[a-z]' $$out) packages"; \
 	done
 
-clean: ## Remove caches and what tests and builds left; your store and .venv stay
+clean: ## Remove caches and what tests and builds left; what is stored and .venv stay
 	@find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
-	@[ ! -e .reelflow/stack/stack.json ] || $(PY) -m deployments down
-	@rm -rf .pytest_cache .mypy_cache .ruff_cache .reelflow build
+	@rm -rf .pytest_cache .mypy_cache .ruff_cache build
 
-distclean: clean ## Remove .venv as well
-	@rm -rf $(VENV)
+distclean: clean ## Remove .venv and .reelflow as well, with all that `make up` has stored
+	@[ ! -e .reelflow/stack/stack.json ] || $(PY) -m deployments down
+	@rm -rf $(VENV) .reelflow
 
 $(PY):
 	@for python in $(PYTHON); do \

@@ -2,7 +2,7 @@
 
 A request is one flow run of analyze-media over a clip of five seconds with speech and shapes (the beginning of the
 bundled sample) whose bytes nobody has seen before, so that no answer comes from the cache. The parts are real, those of
-`make up`: Prefect server, S3 (moto), Dask scheduler and workers, and what executes flow runs; each is a process on
+`make up`: Prefect server, S3 (SeaweedFS), Dask scheduler and workers, and what executes flow runs; each is a process on
 loopback. A request has succeeded when its flow run ended as Done and the result in the store says the words and shapes
 that the sample is made of. All is bounded: requests, seconds in which they are sent, seconds to wait for them.
 

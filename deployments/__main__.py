@@ -92,7 +92,7 @@ def up(
 ) -> None:
     """Start the whole stack on this machine: Prefect, S3, Dask scheduler, CPU and GPU-tagged workers, Prefect worker.
 
-    Everything listens on 127.0.0.1 and is kept under .reelflow/; `down` ends it. What the S3 server holds ends with it.
+    Everything listens on 127.0.0.1 and is kept under .reelflow/; `down` ends it. What the S3 server holds stays.
     """
     from deployments import stack
     from flows.console import say

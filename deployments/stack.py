@@ -1,6 +1,6 @@
 """The whole of Reelflow on one machine, without containers: `up` starts it, `down` ends exactly that.
 
-Prefect server, S3 server (moto: kept in memory), Dask scheduler and workers, Prefect worker. All listen on 127.0.0.1.
+Prefect server, S3 server (SeaweedFS, on disk), Dask scheduler and workers, Prefect worker. All listen on 127.0.0.1.
 Other users of the host reach that too: Prefect and Dask's pages ask for a secret of the stack, Dask speaks TLS only.
 """
 
@@ -19,6 +19,9 @@ from functools import cache, partial
 from pathlib import Path
 
 import httpx
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 from filelock import FileLock, Timeout
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import DeploymentUpdate
@@ -41,6 +44,7 @@ from tasks.threads import LIBRARIES, available_cores
 FOLDER = ROOT / ".reelflow" / "stack"
 HOST = "127.0.0.1"
 BUCKET = "reelflow"
+REGION = "us-east-1"
 SAMPLE = "inbox/sample.mp4"
 TLS = "tls"
 """Folder of the certificate of the Dask cluster, in that of the stack."""
@@ -77,6 +81,9 @@ class Stack(BaseModel):
     ports: Ports
     auth: str
     """Prefect's auth string (user:password), and that of Dask's pages."""
+    s3_key: str
+    s3_secret: str
+    """What the S3 server takes; others at each start."""
     processes: list[Process] = []
 
     @property
@@ -101,9 +108,9 @@ class Stack(BaseModel):
             "REELFLOW_DASK_ADDRESS": f"tls://{HOST}:{self.ports.dask}",
             **tls_environment(self.folder / TLS),
             "AWS_ENDPOINT_URL": f"http://{HOST}:{self.ports.s3}",
-            "AWS_ACCESS_KEY_ID": "reelflow",
-            "AWS_SECRET_ACCESS_KEY": "reelflow-local",
-            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": self.s3_key,
+            "AWS_SECRET_ACCESS_KEY": self.s3_secret,
+            "AWS_DEFAULT_REGION": REGION,
         }
 
 
@@ -126,7 +133,8 @@ def up(ports: Ports, folder: Path = FOLDER, *, use_bundled: bool = True) -> Stac
                 "`python -m deployments status` shows its parts)."
             )
         _require_free(ports)
-        stack = Stack(id=secrets.token_hex(16), folder=folder.absolute(), ports=ports, auth=new_auth())
+        keys = {"s3_key": secrets.token_hex(10), "s3_secret": secrets.token_urlsafe(30)}
+        stack = Stack(id=secrets.token_hex(16), folder=folder.absolute(), ports=ports, auth=new_auth(), **keys)
         try:
             shutil.rmtree(folder / TLS, ignore_errors=True)
             write_certificate(folder / TLS)
@@ -154,7 +162,7 @@ Try, in another shell (runs use {models}):
   source {shown}
   prefect deployment run 'analyze-media/default' -p source=s3://{BUCKET}/{SAMPLE} --watch
 
-`make down` ends it all, and what the S3 server holds with it."""
+`make down` ends it all; what the S3 server holds stays, and the next `make up` finds it again."""
 
 
 def down(folder: Path = FOLDER) -> int:
@@ -183,7 +191,7 @@ def _start(stack: Stack, folder: Path, use_bundled: bool) -> None:
     server = launch(
         "prefect-server", "-m", "flows.embedded_server", str(ports.prefect), PREFECT_SERVER_API_AUTH_STRING=stack.auth
     )
-    s3 = launch("s3", "-m", "moto.server", "-H", HOST, "-p", str(ports.s3))
+    s3 = launch("s3", "-m", "deployments.object_store", str(folder.absolute() / "s3"), str(ports.s3))
     dashboard = ("--dashboard-address", f"{HOST}:{ports.dashboard}", "--preload", "flows.dashboard_guard")
     scheduler = launch("dask-scheduler", "-m", "dask", "scheduler", *listen, str(ports.dask), *dashboard)
     workers = []
@@ -194,8 +202,7 @@ def _start(stack: Stack, folder: Path, use_bundled: bool) -> None:
         variables |= _preload(use_bundled)
         workers.append(launch(f"dask-{name}", "-m", "dask", "worker", address, *flags, **variables))
 
-    _wait(s3, lambda: _answers(f"http://{HOST}:{ports.s3}/"))
-    _fill_bucket(stack)
+    _wait(s3, lambda: _bucket_is_filled(stack))
     told("S3", f"http://{HOST}:{ports.s3}")
     _wait(scheduler, lambda: _answers(f"http://{HOST}:{ports.dashboard}/health"))
     told("Dask scheduler", f"{stack.environment['REELFLOW_DASK_ADDRESS']}")
@@ -269,10 +276,22 @@ def _exports(stack: Stack, folder: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _fill_bucket(stack: Stack) -> None:
-    bucket = f"http://{HOST}:{stack.ports.s3}/{BUCKET}"
-    httpx.put(bucket, timeout=30).raise_for_status()  # moto asks for no signature, boto3 would ask the caller's profile
-    httpx.put(f"{bucket}/{SAMPLE}", content=bundled.SAMPLE_CLIP.read_bytes(), timeout=30).raise_for_status()
+def _bucket_is_filled(stack: Stack) -> bool:
+    """Makes the bucket and puts the sample into it; False while the server is not ready for both."""
+    try:
+        made = _signed_put(stack, BUCKET, b"")
+        if made.status_code not in (httpx.codes.OK, httpx.codes.CONFLICT):  # it may be there from an earlier stack
+            return False
+        return _signed_put(stack, f"{BUCKET}/{SAMPLE}", bundled.SAMPLE_CLIP.read_bytes()).is_success
+    except httpx.TransportError:
+        return False
+
+
+def _signed_put(stack: Stack, path: str, content: bytes) -> httpx.Response:
+    """Signed by hand: a client of boto3's would ask the caller's profile."""
+    request = AWSRequest("PUT", f"http://{HOST}:{stack.ports.s3}/{path}", data=content)
+    S3SigV4Auth(Credentials(stack.s3_key, stack.s3_secret), "s3", REGION).add_auth(request)
+    return _client().put(request.url, content=content, headers=dict(request.headers), timeout=30)
 
 
 def _deploy(stack: Stack, folder: Path, use_bundled: bool) -> list[str]:

@@ -9,6 +9,7 @@ import os
 import ssl
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -32,22 +33,28 @@ class Certificate:
     key: str = field(repr=False)
 
 
-def new_certificate() -> Certificate:
-    """A certificate that nobody has seen (ECDSA on P-256, which shakes hands in a tenth of RSA's time)."""
+def new_certificate(name: str = "reelflow-dask", address: str | None = None) -> Certificate:
+    """A certificate that nobody has seen (ECDSA on P-256, which shakes hands in a tenth of RSA's time).
+
+    `address` is the IP address that those are told to expect who check it; Dask does not.
+    """
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "reelflow-dask")])
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
     now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder(issuer_name=name, subject_name=name, public_key=key.public_key())
+    builder = (
+        x509.CertificateBuilder(issuer_name=subject, subject_name=subject, public_key=key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - _SKEW)  # clocks of hosts differ
         .not_valid_after(now + timedelta(days=DAYS))
-        .sign(key, hashes.SHA256())
     )
+    if address:
+        names = x509.SubjectAlternativeName([x509.IPAddress(ip_address(address))])
+        builder = builder.add_extension(names, critical=False)
+    certificate = builder.sign(key, hashes.SHA256())
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )

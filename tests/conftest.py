@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests import media as generate
+from tests.object_store import object_store
 
 
 def _folder(variable: str) -> Path:
@@ -80,3 +81,10 @@ def s3_environment() -> Iterator[dict[str, str]]:
         "AWS_DEFAULT_REGION": "us-east-1",
     }
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def seaweedfs_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Environment of a client of the S3 server of `make up` (SeaweedFS, on disk)."""
+    with object_store(tmp_path_factory.mktemp("seaweedfs")) as store:
+        yield store.environment

@@ -196,8 +196,8 @@ class _Handler(BaseHTTPRequestHandler):
         if has_body:
             self.send_header("Content-Length", str(length if whole is None else len(whole)))
         self.end_headers()
-        if self.command == "HEAD" or not has_body:
-            answer.read()
+        if self.command == "HEAD" or not has_body or length == "0":
+            answer.read()  # else a connection that the server keeps would take no other request
             self._break_off(kind)
             return
         left = int(length or 0)

@@ -101,7 +101,10 @@ class Store(Protocol):
         """
 
     def scan(self, prefix: str) -> Iterator[Stored]:
-        """The objects in and below a folder, sorted by path; one at a time, so that any number of them fits."""
+        """The objects in and below a folder, one at a time, so that any number of them fits.
+
+        Sorted by path, as S3 promises; SeaweedFS goes folder by folder, so that `a/x` comes before `a-x`.
+        """
 
     def list(self, prefix: str) -> Iterator[str]:
         """Paths of `scan`."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import boto3
@@ -41,6 +43,17 @@ class Shell:
         """What a person types after `source .reelflow/stack.env`, from another folder."""
         return self._run(["bash", "-c", f'source "{self.folder.parent}/stack.env" && {command}'], self.folder.parent)
 
+    def stored(self, prefix: str) -> dict[str, bytes]:
+        """Objects of the stack's bucket, by the keys of its stack.env."""
+        exports = (self.folder.parent / "stack.env").read_text("utf-8")
+        names = {"aws_access_key_id": "AWS_ACCESS_KEY_ID", "aws_secret_access_key": "AWS_SECRET_ACCESS_KEY"}
+        keys = {
+            key: re.findall(rf"^export {name}='?([^'\n]+)", exports, re.MULTILINE)[0] for key, name in names.items()
+        }
+        s3 = boto3.client("s3", endpoint_url=f"http://127.0.0.1:{self.ports['s3']}", region_name="us-east-1", **keys)
+        listed = s3.list_objects_v2(Bucket="reelflow", Prefix=prefix)["Contents"]
+        return {o["Key"]: s3.get_object(Bucket="reelflow", Key=o["Key"])["Body"].read() for o in listed}
+
     def _run(self, command: list[str], folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
         return subprocess.run(command, cwd=folder, env=self._environment, capture_output=True, text=True, timeout=300)
 
@@ -53,7 +66,7 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
 
 
 @pytest.mark.slow
-def test_up_a_run_on_the_external_workers_and_down(shell: Shell) -> None:
+def test_up_four_runs_of_one_media_on_the_external_workers_down_and_up_again(shell: Shell) -> None:
     started = shell.up()
     assert started.returncode == 0, started.stdout + started.stderr
     assert f"http://127.0.0.1:{shell.ports['prefect']}" in started.stdout
@@ -68,23 +81,17 @@ def test_up_a_run_on_the_external_workers_and_down(shell: Shell) -> None:
     assert again.returncode == 1
     assert "The stack runs already" in again.stderr
 
-    done = shell.sourced(command)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "finished successfully in 'Done'" in " ".join(done.stdout.split())
-    s3 = boto3.client(
-        "s3",
-        endpoint_url=f"http://127.0.0.1:{shell.ports['s3']}",
-        region_name="us-east-1",
-        aws_access_key_id="reelflow",
-        aws_secret_access_key="reelflow-local",
-    )
-    keys = [entry["Key"] for entry in s3.list_objects_v2(Bucket="reelflow", Prefix="store/media/")["Contents"]]
-    assert [key for key in keys if key.endswith("/result.json")]
-    made_on = [
-        json.loads(s3.get_object(Bucket="reelflow", Key=key)["Body"].read())["made_by"]["pid"]
-        for key in keys
-        if key.endswith("artifact.json")
-    ]
+    with ThreadPoolExecutor(4) as pool:
+        runs = list(pool.map(shell.sourced, [command] * 4))
+    for done in runs:
+        assert done.returncode == 0, done.stdout + done.stderr
+    states = [re.findall(r"finished successfully in '(\w+)'", " ".join(done.stdout.split())) for done in runs]
+    assert sorted(states) == [["Cached"]] * 3 + [["Done"]]
+    stored = shell.stored("store/media/")
+    [result] = [key for key in stored if key.endswith("/result.json")]
+    made_on = [json.loads(body)["made_by"]["pid"] for key, body in stored.items() if key.endswith("artifact.json")]
+    record = stack.running(shell.folder)
+    assert record is not None
     members = processes.members(record.id)
     assert len(made_on) >= 8
     assert set(made_on) <= set(members)
@@ -110,9 +117,15 @@ def test_up_a_run_on_the_external_workers_and_down(shell: Shell) -> None:
     bystander.kill()
     bystander.wait()
     assert not [path for path in private if path.exists()]
+    assert not (shell.folder / "stack.json").exists()
     assert "No stack runs" in shell.deployments("down").stdout
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"http://127.0.0.1:{shell.ports['prefect']}/api/health", timeout=5)
+
+    assert shell.up().returncode == 0
+    assert shell.stored(result) == {result: stored[result]}
+    cached = shell.sourced(command)
+    assert "finished successfully in 'Cached'" in " ".join(cached.stdout.split()), cached.stdout
 
 
 def test_a_port_that_is_taken_is_named_before_anything_starts(shell: Shell) -> None:

@@ -1,10 +1,11 @@
-"""Buckets of a real S3 server (moto over HTTP), one for each test, behind a proxy that counts and can fail."""
+"""Buckets of real S3 servers (moto, SeaweedFS), one for each test, behind a proxy that counts and can fail."""
 
 from __future__ import annotations
 
 import itertools
 import os
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,22 +30,31 @@ def clean_aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def proxy(clean_aws: None, s3_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
+def s3_server(request: pytest.FixtureRequest) -> dict[str, str]:
+    """Environment of the server's clients: moto's, or that of the fixture which ON_BOTH_SERVERS names."""
+    environment: dict[str, str] = request.getfixturevalue(getattr(request, "param", "s3_environment"))
+    return environment
+
+
+ON_BOTH_SERVERS = pytest.mark.parametrize("s3_server", ["s3_environment", "seaweedfs_environment"], indirect=True)
+"""A test of what real servers do differently."""
+
+
+@pytest.fixture
+def proxy(clean_aws: None, s3_server: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
     """What the environment names as the S3 endpoint."""
-    for name, value in s3_environment.items():
+    for name, value in s3_server.items():
         monkeypatch.setenv(name, value)
-    with FaultProxy(s3_environment["AWS_ENDPOINT_URL"], record=True, seed=7) as running:
+    with FaultProxy(s3_server["AWS_ENDPOINT_URL"], record=True, seed=7) as running:
         monkeypatch.setenv("AWS_ENDPOINT_URL", running.url)
         yield running
 
 
 @pytest.fixture
-def bucket(proxy: FaultProxy) -> Iterator[str]:
+def bucket(proxy: FaultProxy, s3_server: dict[str, str]) -> Iterator[str]:
     """A fresh bucket."""
-    import boto3
-
     name = f"bucket-{os.getpid()}-{next(_numbers)}"
-    boto3.client("s3").create_bucket(Bucket=name)
+    _client(tuple(s3_server.items())).create_bucket(Bucket=name)
     proxy.seen.clear()
     proxy.counts.clear()
     yield name
@@ -58,11 +68,18 @@ def s3_store(bucket: str) -> Store:
 
 
 @pytest.fixture
-def raw(bucket: str, s3_environment: dict[str, str]) -> Any:
+def raw(bucket: str, s3_server: dict[str, str]) -> Any:
     """A boto3 client that goes to the server directly, past the proxy."""
+    return _client(tuple(s3_server.items()))
+
+
+@cache
+def _client(environment: tuple[tuple[str, str], ...]) -> Any:
+    """Made once for each server; boto3 alone would keep the keys of the first."""
     import boto3
 
-    return boto3.client("s3", endpoint_url=s3_environment["AWS_ENDPOINT_URL"])
+    url, key, secret, region = (value for _, value in environment)
+    return boto3.Session(key, secret, region_name=region).client("s3", endpoint_url=url)
 
 
 @pytest.fixture

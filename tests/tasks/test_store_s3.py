@@ -21,6 +21,7 @@ from tasks.core.schema import ArtifactRef
 from tasks.store import Store
 from tasks.store.object_cache import ObjectCache
 from tests.fault_proxy import RESETS, FaultProxy, Faults, Seen
+from tests.tasks.conftest import ON_BOTH_SERVERS
 
 OWNER = "123456789012"
 LARGE = 21 * 2**20
@@ -115,6 +116,7 @@ def test_one_client_per_process_and_configuration(proxy: FaultProxy) -> None:
 # requests
 
 
+@ON_BOTH_SERVERS
 def test_a_file_is_one_request_and_then_a_conditional_one(s3_store: Store, proxy: FaultProxy) -> None:
     s3_store.write("x", b"1" * 100_000)
     proxy.seen.clear()
@@ -184,6 +186,7 @@ def broken(kind: str, times: int, proxy: FaultProxy, method: str) -> None:
     proxy.draw = draw  # type: ignore[method-assign]
 
 
+@ON_BOTH_SERVERS
 def test_a_commit_whose_answer_was_lost_has_won(s3_store: Store, proxy: FaultProxy) -> None:
     assert s3_store.guarantee == "atomic"
     broken("reset after", 1, proxy, "PUT")
@@ -197,6 +200,7 @@ def test_a_commit_whose_answer_was_lost_has_won(s3_store: Store, proxy: FaultPro
         s3_store.commit("result.json", b"late", found[1])
 
 
+@ON_BOTH_SERVERS
 def test_parts_whose_completion_was_not_answered_are_sent_again(
     s3_store: Store, proxy: FaultProxy, make_file: Callable[..., Path], raw: Any, bucket: str
 ) -> None:
@@ -235,6 +239,7 @@ def test_a_broken_read_goes_on_where_it_stopped(
     assert all("if-match" in request.headers for request in proxy.seen if "range" in request.headers)
 
 
+@ON_BOTH_SERVERS
 def test_a_source_is_read_on_where_it_broke_and_not_mixed_with_another(
     bucket: str, proxy: FaultProxy, raw: Any, tmp_path: Path
 ) -> None:
