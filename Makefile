@@ -23,7 +23,7 @@ PYTEST_ARGS ?= -n 2 --dist loadfile
 export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
-.PHONY: help setup demo up down test fuzz lint format bench lock clean distclean
+.PHONY: help setup demo up down test fuzz lint format bench lock audit sbom clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -68,6 +68,14 @@ lock: $(PY) ## Resolve pyproject.toml into requirements/; UPGRADE=1 takes newer 
 	        --generate-hashes --no-emit-index-url --no-annotate $(if $(UPGRADE),--upgrade) || exit 1; \
 	    echo "$$out: $$(grep -c '^[a-z]' $$out) packages"; \
 	done
+
+audit: $(STAMP) ## Ask OSV for known flaws of the locked packages (needs a network; says so where there is none)
+	@$(PY) requirements/audit.py $(ARGS)
+
+sbom: $(STAMP) ## Write build/sbom.json: every locked package with its hashes (CycloneDX)
+	@mkdir -p build
+	@$(PY) -m cyclonedx_py requirements --pyproject pyproject.toml --output-reproducible --output-file build/sbom.json $(LOCK)
+	@echo "build/sbom.json: $$(grep -c '"purl"' build/sbom.json) packages"
 
 clean: ## Remove caches and what tests and builds left; what is stored and .venv stay
 	@find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
