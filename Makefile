@@ -23,7 +23,7 @@ PYTEST_ARGS ?= -n 2 --dist loadfile
 export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
-.PHONY: help setup demo up down test fuzz lint format bench lock audit sbom clean distclean
+.PHONY: help setup demo up down test fuzz lint format bench lock audit sbom pins clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -76,6 +76,9 @@ sbom: $(STAMP) ## Write build/sbom.json: every locked package with its hashes (C
 	@mkdir -p build
 	@$(PY) -m cyclonedx_py requirements --pyproject pyproject.toml --output-reproducible --output-file build/sbom.json $(LOCK)
 	@echo "build/sbom.json: $$(grep -c '"purl"' build/sbom.json) packages"
+
+pins: $(PY) ## Pin the images of infra/compose.yaml by digest in infra/.env (asks docker); ARGS=--check only looks
+	@$(PY) -m infra.pins $(ARGS)
 
 clean: ## Remove caches and what tests and builds left; what is stored and .venv stay
 	@find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -167,7 +167,7 @@ def test_dask_speaks_to_who_has_the_certificate_only(variant: str) -> None:
 
 
 def _ports(policy: dict[str, Any]) -> list[dict[str, Any]]:
-    return [port for rule in policy["spec"]["ingress"] for port in rule.get("ports", ())]
+    return [port for rule in policy["spec"].get("ingress", ()) for port in rule.get("ports", ())]
 
 
 def test_a_worker_permits_nothing_beyond_jobs_and_their_pods() -> None:
