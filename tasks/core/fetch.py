@@ -26,10 +26,11 @@ from tasks.core.errors import (
     UnsupportedSource,
 )
 from tasks.core.options import LimitOptions
-from tasks.core.remote import open_http, open_s3
+from tasks.core.remote import open_s3
 from tasks.core.s3 import S3Options
 from tasks.core.source_cache import Entry, SourceCache, hold
 from tasks.core.source_names import display_source
+from tasks.core.web import open_http
 
 __all__ = ["Fetched", "display_source", "fetch", "hold", "is_unchanged"]
 

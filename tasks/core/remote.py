@@ -1,22 +1,12 @@
-"""Sources that are read over a network: http(s) with httpx, S3 with boto3, as a stream with a validator.
-
-Credentials never leave: exceptions of the libraries hold URLs with their queries, so they are not chained.
-"""
+"""Sources that are read over a network, as a stream with a validator; those in S3, with boto3 (http(s): web.py)."""
 
 from __future__ import annotations
 
-import functools
-import ipaddress
-import logging
-import os
-import socket
-import ssl
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urljoin
 
 from tasks.core.errors import (
     CredentialsRefused,
@@ -44,12 +34,6 @@ from tasks.core.s3 import (
 )
 from tasks.core.source_names import display_source, hide_credentials
 
-CHUNK_BYTES = 2**20
-CONNECT_S = 10.0
-READ_S = 60.0
-"""Longest silence of a server."""
-MOST_REDIRECTS = 5
-
 
 @dataclass(frozen=True)
 class Remote:
@@ -60,129 +44,11 @@ class Remote:
     chunks: Iterator[bytes] | None
 
 
-@contextmanager
-def open_http(url: str, validator: dict[str, str], *, allow_private_hosts: bool, deadline: float) -> Iterator[Remote]:
-    """GET, following at most 5 redirects, each to a public address only unless `allow_private_hosts`.
-
-    The address that was checked is the one that is connected to, whatever the name resolves to a moment later; for that
-    reason proxies are used only with `allow_private_hosts`.  `deadline` is a time.monotonic().
-    """
-    import httpx
-
-    for library in ("httpx", "httpcore"):  # at INFO and DEBUG they log whole URLs
-        logging.getLogger(library).setLevel(max(logging.WARNING, logging.getLogger(library).level))
-    shown = display_source(url)
-    headers = {"Accept-Encoding": "identity", "User-Agent": "reelflow"}
-    if "etag" in validator:
-        headers["If-None-Match"] = validator["etag"]
-    elif "last_modified" in validator:
-        headers["If-Modified-Since"] = validator["last_modified"]
-    timeout = httpx.Timeout(READ_S, connect=CONNECT_S)
-    try:
-        with httpx.Client(timeout=timeout, verify=_tls(), trust_env=allow_private_hosts) as client:
-            for _ in range(MOST_REDIRECTS + 1):
-                request = _request(client, url, headers, allow_private_hosts)
-                response = client.send(request, stream=True)
-                try:
-                    if response.has_redirect_location:
-                        url = urljoin(url, response.headers["location"])
-                        continue
-                    yield _answer(response, validator, shown, deadline)
-                    return
-                finally:
-                    response.close()
-        raise UnsupportedSource(f"{shown}: more than {MOST_REDIRECTS} redirects")
-    except ReelflowError:
-        raise
-    except httpx.HTTPError as error:
-        raise NetworkError(f"{shown}: {type(error).__name__} while reading it; it is tried again") from None
-    except OSError as error:
-        if isinstance(error, socket.gaierror | TimeoutError | ConnectionError):
-            raise NetworkError(f"{shown}: its host cannot be reached ({error.strerror}); it is tried again") from None
-        raise
-
-
-def _request(client: Any, url: str, headers: dict[str, str], allow_private_hosts: bool) -> Any:
-    import httpx
-
-    try:
-        target = httpx.URL(url)
-    except (httpx.InvalidURL, UnicodeError):
-        raise UnsupportedSource(f"{display_source(url)}: it is no http(s) address") from None
-    if target.scheme not in ("http", "https") or not target.host:
-        raise UnsupportedSource(f"{display_source(url)}: it is no http(s) address")
-    if allow_private_hosts:
-        return client.build_request("GET", target, headers=headers)
-    address = _public_address(target.host, target.port or (443 if target.scheme == "https" else 80))
-    return client.build_request(
-        "GET",
-        target.copy_with(host=address),
-        headers={**headers, "Host": target.netloc.decode("ascii")},
-        extensions={"sni_hostname": target.raw_host.decode("ascii")},
-    )
-
-
-def _public_address(host: str, port: int) -> str:
-    found = {str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
-    for address in found:
-        if not is_public(address):
-            raise UnsupportedSource(
-                f"{host} is {address}, a private or local address; such hosts are refused unless allowed"
-            )
-    return sorted(found, key=lambda address: ":" in address)[0]
-
-
-def is_public(address: str) -> bool:
-    """Whether an IP address is on the public internet, also one wrapped into IPv6 (mapped, 6to4, Teredo, NAT64)."""
-    ip = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(ip, ipaddress.IPv6Address):
-        inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
-        if ip in ipaddress.ip_network("64:ff9b::/96"):
-            inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
-        if inner is not None:
-            return is_public(str(inner))
-    return ip.is_global and not ip.is_multicast
-
-
-def _answer(response: Any, validator: dict[str, str], shown: str, deadline: float) -> Remote:
-    status = response.status_code
-    if status == 304 and validator:
-        return Remote(validator, None, None)
-    if status in (404, 410):
-        raise SourceNotFound(f"{shown}: the server has no such file ({status})")
-    if status in (401, 403, 407):
-        raise PermissionDenied(f"{shown}: the server refuses access ({status}); a signed link may have expired")
-    if status == 429:
-        raise Throttled(f"{shown}: the server asks to slow down ({status})")
-    if status in (408, 425) or status >= 500:
-        raise NetworkError(f"{shown}: the server failed ({status}); it is tried again")
-    if status != 200:
-        raise UnsupportedSource(f"{shown}: the server answered {status}")
-    found: dict[str, str] = {}
-    etag, modified = response.headers.get("etag", ""), response.headers.get("last-modified", "")
-    if etag and not etag.startswith("W/"):
-        found["etag"] = etag
-    elif modified:
-        found["last_modified"] = modified
-    plain = response.headers.get("content-encoding", "identity") == "identity"
-    length = response.headers.get("content-length", "") if plain else ""
-    return Remote(
-        found, int(length) if length.isdigit() else None, _until(response.iter_bytes(CHUNK_BYTES), deadline, shown)
-    )
-
-
 def _until(chunks: Iterator[bytes], deadline: float, shown: str) -> Iterator[bytes]:
     for chunk in chunks:
         if time.monotonic() > deadline:
             raise NetworkError(f"{shown}: it comes too slowly; it is tried again")
         yield chunk
-
-
-@functools.cache
-def _tls() -> ssl.SSLContext:
-    import certifi
-
-    return ssl.create_default_context(cafile=os.environ.get("SSL_CERT_FILE") or certifi.where())
 
 
 @contextmanager

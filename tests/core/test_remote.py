@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tasks.core import remote
+from tasks.core import remote, web
 from tasks.core.errors import (
     CredentialsRefused,
     EmptySource,
@@ -94,18 +94,6 @@ def test_private_hosts_are_refused(cache: Path, host: str) -> None:
         get(f"http://{host}:9/x", cache)
 
 
-@pytest.mark.parametrize(
-    ("address", "public"),
-    [
-        ("8.8.8.8", True), ("2606:4700::1", True), ("10.1.2.3", False), ("172.16.0.1", False), ("100.64.0.1", False),
-        ("224.0.0.1", False), ("fe80::1%eth0", False), ("fc00::1", False), ("64:ff9b::7f00:1", False),
-        ("64:ff9b::808:808", True), ("2002:7f00:1::", False), ("::", False),
-    ],
-)  # fmt: skip
-def test_public_addresses(address: str, public: bool) -> None:
-    assert remote.is_public(address) is public
-
-
 def test_the_address_that_was_checked_is_the_one_used(site: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A name that changes its address between the check and the connection gains nothing."""
     asked = []
@@ -116,7 +104,7 @@ def test_the_address_that_was_checked_is_the_one_used(site: str, cache: Path, mo
         return real("127.0.0.1" if host == "rebind.example" else host, port, *args, **kw)
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
-    monkeypatch.setattr(remote, "is_public", lambda _: True)
+    monkeypatch.setattr(web, "is_public", lambda _: True)
     url = site.replace("127.0.0.1", "rebind.example")
     assert get(f"{url}/video.mp4", cache).sha256 == DIGEST
     assert asked.count("rebind.example") == 1
@@ -124,7 +112,7 @@ def test_the_address_that_was_checked_is_the_one_used(site: str, cache: Path, mo
 
 def test_every_redirect_is_checked(site: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     verdicts = iter([True, False])
-    monkeypatch.setattr(remote, "is_public", lambda _: next(verdicts))
+    monkeypatch.setattr(web, "is_public", lambda _: next(verdicts))
     with pytest.raises(UnsupportedSource, match="private or local"):
         get(f"{site}/hop", cache)
     assert Site.asked == [("/hop", None)]
