@@ -7,7 +7,6 @@ import hmac
 import ipaddress
 import re
 from collections.abc import Iterable
-from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qs
@@ -18,6 +17,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MIN_TOKEN: Final = 16
 """Characters of the shortest token: it is all that stands between the store and a network."""
+
+MOST_HEAD_BYTES: Final = 16 * 1024
+"""Of a request's address and all its headers together."""
 
 OPEN_PATHS: Final = "/static/"
 """What the page that asks for a token needs; it holds nothing of the store."""
@@ -87,6 +89,9 @@ class Guard:
         await answer(scope, receive, with_headers)
 
     def _refusal(self, scope: Scope) -> Response | None:
+        size = len(scope["raw_path"]) + len(scope["query_string"]) + sum(len(n) + len(v) for n, v in scope["headers"])
+        if size > MOST_HEAD_BYTES:
+            return PlainTextResponse("The address and headers are too long.\n", 431, {"connection": "close"})
         headers = Headers(scope=scope)
         if not self._knows_host(headers.getlist("host")):
             return PlainTextResponse(
@@ -119,11 +124,9 @@ class Guard:
         scheme, _, bearer = headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer" and self._token and hmac.compare_digest(bearer.strip().encode(), self._token):
             return True
-        try:
-            cookie = SimpleCookie(headers.get("cookie", "")).get(self._cookie)
-        except CookieError:
-            return False
-        return cookie is not None and hmac.compare_digest(cookie.value.encode(), self._proof.encode())
+        pairs = (pair.partition("=") for pair in headers.get("cookie", "").split(";"))
+        given = [value.strip() for name, _, value in pairs if name.strip() == self._cookie]
+        return any(hmac.compare_digest(value.encode(), self._proof.encode()) for value in given)
 
     def _welcome(self, scope: Scope) -> Response:
         """Sets the cookie and leaves the address with the token by script.

@@ -12,12 +12,14 @@ from urllib.parse import quote
 from flows import console
 from flows.explorer.api import Find
 from flows.explorer.app import create_app
-from flows.explorer.guard import is_loopback
+from flows.explorer.guard import MOST_HEAD_BYTES, is_loopback
 from tasks.core.errors import SetupError
 from tasks.store import open_store
 
 PORT: Final = 8710
 TOKEN_BYTES: Final = 24
+MOST_WAITING: Final = 128
+"""Connections that the system keeps until they are taken."""
 _ANY: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104 - recognised, not bound to
 
 
@@ -39,6 +41,8 @@ def serve(
     """
     import uvicorn
 
+    from flows.explorer.connections import Connection
+
     if token is None and not is_loopback(host):
         token = secrets.token_urlsafe(TOKEN_BYTES)
     try:
@@ -52,6 +56,10 @@ def serve(
         access_log=False,  # an address may hold the token
         proxy_headers=False,
         server_header=False,
+        http=Connection,
+        h11_max_incomplete_event_size=MOST_HEAD_BYTES,
+        ws="none",
+        backlog=MOST_WAITING,
         timeout_graceful_shutdown=3,
     )
     say(f"Explorer of {store}: {address(host, listening.getsockname()[1], token)}  (Ctrl+C ends it)")
@@ -74,6 +82,7 @@ def _listen(host: str, port: int) -> socket.socket:
         try:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             made.bind(where)
+            made.listen(MOST_WAITING)
         except OSError:
             made.close()
             raise
