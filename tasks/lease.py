@@ -2,8 +2,10 @@
 
 The lease is an object in the store, taken by a conditional write and renewed while its holder works. Whoever waits
 takes it over when it has not changed for its whole term by the waiter's own clock (no two hosts' clocks are compared),
-or at once when the holder was a process of this host that is gone. Work that goes on after its lease was lost does no
-harm: artifacts and results are named by content and committed whole.
+or at once when the holder was a process of this host that is gone. What stands in the store may be damaged or forged:
+no term is believed beyond MOST_TERM_S, what is no lease holds nothing, and nobody waits longer than MOST_WAIT_S,
+whoever renews. Work that goes on after its lease was lost does no harm: artifacts and results are named by content and
+committed whole.
 """
 
 from __future__ import annotations
@@ -18,13 +20,19 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field, ValidationError
 
 from tasks.core.errors import ReelflowError, StoreConflict
 from tasks.store import Store
 
 TERM_S = 30.0
 """A holder renews three times in a term; a waiter on another host loses at most one term to a holder that died."""
+
+MOST_TERM_S = 300.0
+"""Longest term of any holder; a lease that names a longer one holds nothing."""
+
+MOST_WAIT_S = 24 * 3600.0
+"""Then a waiter takes the lease, and a holder gives up renewing it: a run that hangs renews for ever."""
 
 POLL_S = (0.1, 2.0)
 """First and longest pause between two looks at a lease that another run holds."""
@@ -40,7 +48,7 @@ class Lease(BaseModel):
     pid: int
     process_start: str
     """Tells a process from a later one with the same id."""
-    term_s: float
+    term_s: float = Field(gt=0, le=MOST_TERM_S)
     renewals: int = 0
 
 
@@ -69,16 +77,17 @@ def exclusive(
 
 def _take(store: Store, path: str, mine: Lease, waiting: Callable[[Lease], None]) -> None:
     seen_tag, seen_at, told = "", 0.0, False
-    pause = POLL_S[0]
+    started, pause = time.monotonic(), POLL_S[0]
     while True:
         found = store.read(path)
         expected: str | None = None
         if found is not None:
-            holder, expected = Lease.model_validate_json(found[0]), found[1]
+            holder, expected = _parse(found[0]), found[1]
             now = time.monotonic()
             if expected != seen_tag:
                 seen_tag, seen_at = expected, now
-            if now - seen_at < holder.term_s and not _is_gone(holder):
+            holds = holder is not None and now - seen_at < holder.term_s and not _is_gone(holder)
+            if holder and holds and now - started < MOST_WAIT_S:
                 if not told:
                     told = True
                     waiting(holder)
@@ -88,16 +97,21 @@ def _take(store: Store, path: str, mine: Lease, waiting: Callable[[Lease], None]
         try:
             store.commit(path, mine.model_dump_json().encode(), expected)
         except StoreConflict:
-            continue
+            if time.monotonic() - started < MOST_WAIT_S:
+                continue
+            raise StoreConflict(
+                f"{store.uri(path)} is taken again and again by others; see who writes it, remove it, and try again."
+            ) from None
         return
 
 
 def _renew(store: Store, path: str, mine: Lease, ended: threading.Event, lost: threading.Event) -> None:
-    """Rewrites the lease until the block ends or another run has taken it."""
-    while not ended.wait(mine.term_s / 3):
+    """Rewrites the lease until the block ends, another run has taken it, or it was held for MOST_WAIT_S."""
+    until = time.monotonic() + MOST_WAIT_S
+    while not ended.wait(mine.term_s / 3) and time.monotonic() < until:
         try:
             found = store.read(path)
-            if found is None or Lease.model_validate_json(found[0]).owner != mine.owner:
+            if found is None or not _is_owner(found[0], mine):
                 lost.set()
                 return
             mine = mine.model_copy(update={"renewals": mine.renewals + 1})
@@ -111,8 +125,21 @@ def _renew(store: Store, path: str, mine: Lease, ended: threading.Event, lost: t
 
 def _give_back(store: Store, path: str, mine: Lease) -> None:
     found = store.read(path)
-    if found is not None and Lease.model_validate_json(found[0]).owner == mine.owner:
+    if found is not None and _is_owner(found[0], mine):
         store.delete(path)
+
+
+def _parse(text: bytes) -> Lease | None:
+    """None for what is no lease: whoever comes takes its place."""
+    try:
+        return Lease.model_validate_json(text)
+    except ValidationError:
+        return None
+
+
+def _is_owner(text: bytes, mine: Lease) -> bool:
+    found = _parse(text)
+    return found is not None and found.owner == mine.owner
 
 
 def _is_gone(holder: Lease) -> bool:

@@ -122,7 +122,10 @@ def _list_folder(prefix: str, skipped: Skipped) -> Iterator[tuple[str, str, int,
 
 
 def _walk(folder: Path, top: list[os.DirEntry[str]], skipped: Skipped) -> Iterator[os.DirEntry[str]]:
-    """Regular files below a folder, links to folders not followed; one folder's names in memory for each level."""
+    """Regular files below a folder and links to them; links to folders and out of the folder are not followed.
+
+    One folder's names are in memory for each level.
+    """
     levels = [iter(top)]
     while levels:
         entry = next(levels[-1], None)
@@ -132,14 +135,14 @@ def _walk(folder: Path, top: list[os.DirEntry[str]], skipped: Skipped) -> Iterat
         try:
             if entry.is_dir(follow_symlinks=False):
                 levels.append(iter(_entries(entry.path)))
-            elif entry.is_file():
-                yield entry
             elif entry.is_symlink() and not _leads_within(entry, folder):
                 os.stat(entry.path)  # noqa: PTH116 - says why a link leads nowhere
                 raise UnsupportedSource(
-                    f"{display_source(entry.path)}: a link out of this folder to something that is no file; "
+                    f"{display_source(entry.path)}: a link out of this folder is not followed; "
                     "give what it leads to itself"
                 )
+            elif entry.is_file():
+                yield entry
         except (OSError, UnsupportedSource) as error:
             skipped(_named(entry.path), _reason(entry, error))
 
@@ -150,9 +153,9 @@ def _entries(folder: Path | str) -> list[os.DirEntry[str]]:
 
 
 def _leads_within(entry: os.DirEntry[str], folder: Path) -> bool:
-    """Does a link lead to a folder whose content is listed anyway?"""
+    """Does a link lead to a file or folder that is listed anyway?"""
     target = Path(os.path.realpath(entry.path))
-    return target.is_dir() and target.is_relative_to(folder)
+    return target.is_relative_to(folder) and (target.is_dir() or target.is_file())
 
 
 def _reason(entry: os.DirEntry[str], error: OSError | UnsupportedSource) -> PermanentError:

@@ -1,4 +1,8 @@
-"""A store in a folder: atomic renames, and conditional commits under a file lock."""
+"""A store in a folder: atomic renames, and conditional commits under a file lock.
+
+No link below the root is followed: whoever may write into the folder would read, overwrite or remove through it what
+the user of the store may.
+"""
 
 from __future__ import annotations
 
@@ -99,7 +103,7 @@ class FolderStore:
 
     @contextmanager
     def workspace(self) -> Iterator[Path]:
-        with workspace(self._folder / _WORK, _ELSEWHERE) as folder:
+        with workspace(self._path(_WORK), _ELSEWHERE) as folder:
             yield folder
 
     def scan(self, prefix: str) -> Iterator[Stored]:
@@ -122,16 +126,21 @@ class FolderStore:
         found = Path(os.path.normpath(self._folder / path))
         if not found.is_relative_to(self._folder):
             raise StoreUnavailable(f"{path!r} lies outside the store {self.root}.")
+        if os.path.realpath(found) != str(found):
+            raise StoreUnavailable(
+                f"{path!r} leads through a link in the store {self.root}, which is not followed; replace the link by "
+                "what it leads to, or remove it."
+            )
         return found
 
     @contextmanager
     def _lock(self, path: str) -> Iterator[None]:
         with disk(self._folder, _ELSEWHERE):
-            folder = self._folder / _LOCKS
-            folder.mkdir(parents=True, exist_ok=True)
-            file = (folder / hashlib.sha256(path.encode()).hexdigest()[:2]).open("a")
-        with file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            file = self._path(f"{_LOCKS}/{hashlib.sha256(path.encode()).hexdigest()[:2]}")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            held = file.open("a")
+        with held:
+            fcntl.flock(held, fcntl.LOCK_EX)
             yield
 
 
@@ -145,9 +154,9 @@ def _walk(folder: Path, start: str) -> Iterator[Stored]:
     for entry in entries:
         if entry.is_dir(follow_symlinks=False):
             yield from _walk(Path(entry.path), f"{start}{entry.name}/")
-        elif entry.is_file():
+        elif entry.is_file(follow_symlinks=False):
             with contextlib.suppress(FileNotFoundError):
-                status = entry.stat()
+                status = entry.stat(follow_symlinks=False)
                 yield Stored(start + entry.name, status.st_size, status.st_mtime)
 
 
