@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from tasks.core.archive import check_stored
 from tasks.core.errors import DamagedArtifact
 from tasks.core.text_bank import TextBank
 
@@ -66,6 +67,7 @@ def save_vectors(found: BankVectors, path: Path) -> None:
 def load_vectors(path: Path) -> BankVectors:
     """Reads what save_vectors wrote. Raises DamagedArtifact when the file is damaged."""
     try:
+        check_stored(path)
         with np.load(path, allow_pickle=False) as stored:
             scale, bias = stored["logits"].tolist()
             found = BankVectors(

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from tasks.core.archive import check_stored
 from tasks.core.errors import DamagedArtifact
 
 MAX_DIMENSIONS = 8192
@@ -43,6 +44,7 @@ def save_embeddings(found: Embeddings, path: Path) -> None:
 def load_embeddings(path: Path) -> Embeddings:
     """Reads what save_embeddings wrote. Raises DamagedArtifact when the artifact is damaged."""
     try:
+        check_stored(path)
         with np.load(path, allow_pickle=False) as stored:
             slots, times, vectors = stored["slots"], stored["times"], stored["vectors"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tasks.core.archive import check_stored
 from tasks.core.errors import DamagedArtifact
 from tasks.core.options import SceneOptions
 from tasks.core.schema import SceneChange
@@ -181,6 +182,7 @@ def save_shots(found: ShotScores, path: Path) -> None:
 def load_shots(path: Path) -> ShotScores:
     """Reads what save_shots wrote. Raises DamagedArtifact when the artifact is damaged."""
     try:
+        check_stored(path)
         with np.load(path, allow_pickle=False) as stored:
             times, scores = stored["times"], stored["scores"]
             gists = dict(zip(stored["gist_times"].tolist(), stored["gists"], strict=True))

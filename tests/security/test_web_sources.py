@@ -20,7 +20,7 @@ from tasks.core.fetch import Fetched
 from tests.core.sources import get
 from tests.security.hostile import MIB, Script, answer, asked, drip, measured, serving
 
-DEADLINE_S = 1.0
+DEADLINE_S = 0.5
 SLACK_S = 3.0
 MOST_MIB = 32.0
 OK = b"HTTP/1.1 200 OK\r\n"

@@ -132,6 +132,7 @@ def load_tokenizer(folder: Path) -> Any:
 def load_network(folder: Path, dtype: Any) -> Any:
     """transformers' SiglipModel with the folder's safetensors in it. Raises BadModel where weights are missing."""
     transformers = import_transformers()
+    _check_size(folder, transformers)
     try:
         network, report = transformers.SiglipModel.from_pretrained(
             str(folder),
@@ -150,6 +151,30 @@ def load_network(folder: Path, dtype: Any) -> Any:
     if lacking:
         raise BadModel(f"{folder.name}: {len(lacking)} weights are missing, first {lacking[0]}; get the model again")
     return network.eval().requires_grad_(False)
+
+
+def _check_size(folder: Path, transformers: Any) -> None:
+    """transformers makes what config.json asks for, and weights that are missing, before it says so."""
+    import torch
+    from safetensors import safe_open
+
+    try:
+        given = 0
+        for path in sorted(folder.glob("*.safetensors")):
+            with safe_open(path, "pt") as weights:
+                given += sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118
+        with torch.device("meta"):
+            skeleton = transformers.SiglipModel(transformers.SiglipConfig.from_pretrained(str(folder)))
+        needed = sum(weight.numel() for weight in skeleton.parameters())
+    except Exception as error:
+        raise BadModel(
+            f"{folder.name} was not loaded: its weights or config.json are damaged; get the model again",
+            detail=str(error),
+        ) from error
+    if needed > given:
+        raise BadModel(
+            f"{folder.name}: config.json asks for {needed} weights, the files hold {given}; get the model again"
+        )
 
 
 def import_transformers() -> Any:

@@ -19,9 +19,10 @@ from whisper.decoding import detect_language as language_probabilities
 from whisper.model import Conv1d, Linear, ModelDimensions, Whisper
 from whisper.tokenizer import LANGUAGES, TO_LANGUAGE_CODE, get_tokenizer
 
-from tasks.core.errors import ModelNotFound, SetupError
+from tasks.core.errors import BadModel, ModelNotFound, SetupError
 from tasks.core.models.attention import share_audio
 from tasks.core.models.bundled import expand_checkpoint
+from tasks.core.models.checkpoint import check_checkpoint, check_tensors
 from tasks.core.models.decoding import DecodeSettings, encode
 from tasks.core.models.hearing import Hearing, alone, relative
 from tasks.core.models.seeking import Progress, transcribe_windows, window_mel
@@ -71,7 +72,7 @@ def load(path: Path, device: str, precision: str) -> WhisperModel:
     """The model of a checkpoint (openai-whisper's format or the bundled compact one), loaded once per process.
 
     `device` and `precision` are concrete (see device.py). A file that was replaced is loaded again.
-    Raises ModelNotFound when the file is missing or holds no Whisper model.
+    Raises ModelNotFound when the file is missing or holds no Whisper model, BadModel when reading it is not safe.
     """
     try:
         status = path.stat()
@@ -85,12 +86,18 @@ def load(path: Path, device: str, precision: str) -> WhisperModel:
 
 
 def _build(path: Path, device: str, precision: str) -> Whisper:
+    check_checkpoint(path)
     try:
-        checkpoint = expand_checkpoint(torch.load(path, map_location="cpu", weights_only=True))
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         dimensions = _checked_dimensions(checkpoint["dims"])
+        check_tensors(path, checkpoint["model_state_dict"].values())
+        checkpoint = expand_checkpoint(checkpoint)
+        _check_size(dimensions, checkpoint["model_state_dict"])
         network = Whisper(dimensions)
         network.load_state_dict(checkpoint["model_state_dict"])
         share_audio(network)
+    except BadModel:
+        raise
     except Exception as error:
         raise ModelNotFound(
             f"{path} holds no Whisper model that openai-whisper can load: give a checkpoint with `dims` and "
@@ -118,6 +125,16 @@ def _checked_dimensions(values: dict[str, Any]) -> ModelDimensions:
     if dimensions.n_audio_ctx * 2 != N_FRAMES:
         raise ValueError(f"dimension n_audio_ctx={dimensions.n_audio_ctx} is not {N_FRAMES // 2}")
     return dimensions
+
+
+def _check_size(dimensions: ModelDimensions, weights: dict[str, torch.Tensor]) -> None:
+    """A network is made before its weights are put into it: its blocks and words have no more than were given."""
+    audio, text = dimensions.n_audio_layer, dimensions.n_text_layer
+    least = 12 * audio * dimensions.n_audio_state**2 + 16 * text * dimensions.n_text_state**2
+    least += dimensions.n_vocab * dimensions.n_text_state
+    given = sum(weight.numel() for weight in weights.values())
+    if least > given:
+        raise ValueError(f"its dimensions need {least} weights and more, it has {given}")
 
 
 def check_language(model: WhisperModel, language: str) -> str:

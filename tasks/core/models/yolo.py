@@ -16,6 +16,7 @@ import numpy as np
 
 from tasks.core.errors import BadModel, OptionError, ToolFailed
 from tasks.core.models import yolo_openvino
+from tasks.core.models.checkpoint import check_checkpoint, check_tensors
 from tasks.core.models.device import choose_device, choose_precision
 from tasks.core.models.weights import file_digest
 from tasks.core.options import DetectionOptions
@@ -146,6 +147,8 @@ def load_network(path: Path) -> Any:
     import torch
     from ultralytics.nn import tasks as networks
 
+    path = path.resolve()  # ultralytics would download what is named without a folder
+    check_checkpoint(path)
     if not networks._SafeLoad.SUPPORTED:
         raise ToolFailed("this torch cannot load weights safely; install the locked version with make setup")
     try:
@@ -158,8 +161,10 @@ def load_network(path: Path) -> Any:
             detail=str(error),
         ) from error
     network = checkpoint.get("ema") or checkpoint.get("model") if isinstance(checkpoint, dict) else None
-    if not isinstance(network, networks.DetectionModel) or getattr(network, "task", "detect") != "detect":
+    if type(network) is not networks.DetectionModel or getattr(network, "task", "detect") != "detect":
+        # Its subclasses take texts or prompts, for which they download further networks.
         raise BadModel(f"{path.name} is no model that detects objects; use a YOLO detection model such as yolo11n.pt")
+    check_tensors(path, [*network.parameters(), *network.buffers()])
     fuse: Any = network.float().fuse
     network = fuse(verbose=False).eval()
     for module in network.modules():

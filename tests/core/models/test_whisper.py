@@ -19,7 +19,7 @@ from whisper.model import ModelDimensions, Whisper
 from whisper.tokenizer import get_tokenizer
 from whisper.transcribe import transcribe as whisper_transcribe
 
-from tasks.core.errors import ModelNotFound, SetupError
+from tasks.core.errors import BadModel, ModelNotFound, SetupError
 from tasks.core.models import attention, bundled, decoding, seeking, whisper
 from tasks.core.models.attention import share_audio
 from tasks.core.models.device import choose_device, choose_precision
@@ -331,9 +331,11 @@ def test_load_refuses_what_is_no_whisper_model(tmp_path: Path) -> None:
     short = save(tmp_path / "short.pt", network, n_audio_ctx=100)
     pickled = tmp_path / "code.pt"
     torch.save({"dims": Path("/")}, pickled)
-    for path in (text, huge, short, pickled):
+    for path in (huge, short, pickled):
         with pytest.raises(ModelNotFound, match="holds no Whisper model"):
             whisper.load(path, "cpu", "float32")
+    with pytest.raises(BadModel, match="no sound checkpoint"):
+        whisper.load(text, "cpu", "float32")
 
 
 def test_device_and_precision(monkeypatch: pytest.MonkeyPatch) -> None:
