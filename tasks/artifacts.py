@@ -7,6 +7,7 @@ Keys come from content and options only, so computing twice is safe.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -35,10 +36,24 @@ def content_key(*parts: Any) -> str:
 def artifact_file(ref: ArtifactRef, name: str) -> Path:
     """A local, readable copy of one file of an artifact.
 
-    Its content is settled once a manifest names it, so this host asks the store for it at most once.
+    Its content is settled once a manifest names it, so this host asks the store for it at most once. It is what was
+    written: raises DamagedArtifact where its digest is another.
     """
     store, path = _locate(ref)
-    return store.local(f"{path}/{name}", version=_version(ref))
+    local = store.local(f"{path}/{name}", version=_version(ref))
+    digests = ref.sha256 or _settled(store, path)
+    if _digest(local) != digests.get(name):
+        raise DamagedArtifact(f"{ref.uri}/{name}: it is not what was written; it is made again")
+    return local
+
+
+def check_found(refs: Iterable[ArtifactRef]) -> None:
+    """Do those that were found in the store, not made in this run, hold what was written? Raises DamagedArtifact."""
+    for ref in refs:
+        if ref.cached:
+            store, path = _locate(ref)
+            for name in ref.sha256 or _settled(store, path):
+                artifact_file(ref, name)
 
 
 def find(store: Store, media_id: str, stage: str, key: str) -> ArtifactRef | None:
@@ -47,6 +62,8 @@ def find(store: Store, media_id: str, stage: str, key: str) -> ArtifactRef | Non
     manifest = _manifest(store, path)
     if manifest is None or not _complete(store, path, manifest.files):
         return None
+    if manifest.sha256.keys() != manifest.files.keys():
+        return None  # of a version that noted no digests: it is made again
     return ArtifactRef(
         media_id=media_id,
         stage=stage,
@@ -55,6 +72,7 @@ def find(store: Store, media_id: str, stage: str, key: str) -> ArtifactRef | Non
         store=store.address,
         timing=manifest.timing,
         finished=manifest.finished,
+        sha256=manifest.sha256,
         cached=True,
     )
 
@@ -65,8 +83,8 @@ def intact(store: Store, uri: str) -> bool:
     return find(store, media_id, stage, key) is not None
 
 
-def save(store: Store, ref: ArtifactRef, folder: Path) -> None:
-    """Stores the files of a folder, and the manifest that makes them an artifact."""
+def save(store: Store, ref: ArtifactRef, folder: Path) -> ArtifactRef:
+    """Stores the files of a folder, and the manifest that makes them an artifact; the reference with their digests."""
     path = _path(ref.media_id, ref.stage, ref.key)
     files = sorted(folder.iterdir())
     manifest = Manifest(
@@ -79,6 +97,7 @@ def save(store: Store, ref: ArtifactRef, folder: Path) -> None:
     for file in files:
         store.put(f"{path}/{file.name}", file, version=_version(ref))
     store.write(f"{path}/{MANIFEST}", manifest.model_dump_json().encode())
+    return ref.model_copy(update={"sha256": manifest.sha256})
 
 
 @contextmanager
@@ -136,7 +155,7 @@ def _manifest(store: Store, path: str) -> Manifest | None:
 
 
 def _is_whole(ref: ArtifactRef, *, suspected: bool) -> bool:
-    """Does each file hold what was written? One without a digest counts as whole unless it is suspected."""
+    """Does each file hold what was written? One without digests counts as whole unless it is suspected."""
     store, path = _locate(ref)
     manifest = _manifest(store, path)
     if manifest is None or not _complete(store, path, manifest.files):
@@ -144,12 +163,26 @@ def _is_whole(ref: ArtifactRef, *, suspected: bool) -> bool:
     if not manifest.sha256:
         return not suspected
     try:
-        return all(_digest(artifact_file(ref, name)) == digest for name, digest in manifest.sha256.items())
-    except StoreUnavailable:
+        files = {name: store.local(f"{path}/{name}", version=_version(ref)) for name in manifest.sha256}
+        return all(_digest(files[name]) == digest for name, digest in (manifest.sha256 | ref.sha256).items())
+    except (StoreUnavailable, KeyError):
         return False
 
 
+def _settled(store: Store, path: str) -> dict[str, str]:
+    """Digests of an artifact whose reference does not carry them."""
+    manifest = _manifest(store, path)
+    return manifest.sha256 if manifest else {}
+
+
 def _digest(file: Path) -> str:
+    """Computed once per process for the same file, as far as its inode, size and times tell."""
+    status = file.stat()
+    return _digest_of(file, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=4096)
+def _digest_of(file: Path, _inode: int, _size: int, _mtime_ns: int) -> str:
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 

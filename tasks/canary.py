@@ -157,8 +157,7 @@ class _GoodFile:
             ref = ArtifactRef(media_id=self._media.media_id, stage=stage, key=KEY, uri=uri, finished=time.time())
             with self._store.workspace() as out:
                 self._make(stage, like, out)
-                artifacts.save(self._store, ref, out)
-            self._made[stage] = ref
+                self._made[stage] = artifacts.save(self._store, ref, out)
         return self._made[stage]
 
     def _make(self, stage: str, like: ArtifactRef | None, out: Path) -> None:

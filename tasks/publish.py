@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 
 from prefect import task
 
-from tasks.artifacts import artifact_file, reading
+from tasks.artifacts import artifact_file, check_found, reading
 from tasks.core.cost import cost_table
+from tasks.core.errors import DamagedArtifact
 from tasks.core.fetch import display_source
 from tasks.core.options import AnalyzeOptions
 from tasks.core.publish import assemble
@@ -68,6 +69,7 @@ def publish_result(
     meter = Meter()
     store = open_store(media.store)
     with reading(findings.named().values()):
+        check_found(findings.named().values())
         found = assemble_result(store, media, info, options, models, findings, timing, notices, meter)
         result = commit_result(store, found)
         write_views(store, media, result, findings)
@@ -138,6 +140,8 @@ def _clips(ref: ArtifactRef | None) -> list[Clip]:
     if ref is None:
         return []
     cut = load_records(list[Clip], artifact_file(ref, CLIPS))
+    if not {clip.uri for clip in cut} <= ref.sha256.keys():
+        raise DamagedArtifact(f"{ref.uri}: it names clips that are none of its own; it is made again")
     return [clip.model_copy(update={"uri": f"{ref.uri}/{clip.uri}"}) for clip in cut]
 
 

@@ -106,8 +106,7 @@ def _make(
             timing=timing,
             finished=time.time(),
         )
-        artifacts.save(store, ref, out)
-    return ref
+        return artifacts.save(store, ref, out)
 
 
 class Meter:

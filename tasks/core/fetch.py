@@ -127,7 +127,8 @@ def _fetch_local(text: str, shown: str, cache: SourceCache, limits: LimitOptions
         _check_size(before.st_size, shown, limits)
         key = _key(f"file:{path}")
         inode = f"{before.st_dev}:{before.st_ino}"
-        validator = {"size": str(before.st_size), "mtime": str(before.st_mtime_ns), "inode": inode}
+        changed = f"{before.st_mtime_ns}", f"{before.st_ctime_ns}"
+        validator = {"size": str(before.st_size), "mtime": changed[0], "ctime": changed[1], "inode": inode}
         known = cache.known(key)
         if known and known.validator == validator:
             return path, known, True

@@ -386,6 +386,8 @@ class ArtifactRef(Record):
     """What making it took, when it was made."""
     finished: float = 0.0
     """Unix time at which it was made."""
+    sha256: dict[str, str] = {}
+    """Digests of its files by name, as they were written: whoever reads one checks it."""
     cached: bool = False
 
 

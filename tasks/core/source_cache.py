@@ -1,11 +1,14 @@
 """The sources that this host has read: files by content, and what was known about each source when it was read.
 
-    {root}/sources/ab/{media_id}      content of remote sources; mtime is the last use
+    {root}/sources/ab/{media_id}      content of remote sources, never touched after it was written
+    {root}/sources/ab/{media_id}.seen which file it was when its digest was last checked; mtime is the last use
     {root}/sources/tmp/*.part         downloads in progress, each locked by the process that writes it
     {root}/index/ab/{key}.json        per source: digest, size, and the validator (ETag, mtime ...) that it held for
     {root}/locks/ab/{key}             one reader per source; the others wait and find it in the index
 
-All processes of a host share it. Locks are flock(2): they die with their process.
+All processes of a host share it. Locks are flock(2): they die with their process. Content is what its name says: where
+the file is not the one that was checked (another inode, size, mtime or ctime, which no user can set), its digest is
+computed again.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from tasks.core.errors import LimitExceeded, StoreUnavailable
 
 KEEP_S = 600.0
 """A file used within this time stays, even where the cache is over its bound: its next task may be about to open it."""
+SEEN = ".seen"
 STALE_S = 3600.0
 """Unlocked leftovers of killed processes go after this time."""
 
@@ -98,11 +102,11 @@ class SourceCache:
             Path(name).replace(path)
 
     def find(self, entry: Entry) -> Path | None:
-        """The cached content of an entry, marked as used now; None where it was evicted."""
+        """The cached content of an entry, marked as used now; None where it was evicted or is not what it was."""
         path = self.path_of(entry.media_id)
         with suppress(FileNotFoundError), hold(path):
-            if path.stat().st_size == entry.bytes:
-                os.utime(path)
+            if path.stat().st_size == entry.bytes and (_is_seen(path) or _digest(path)[:32] == entry.media_id):
+                self._see(path)
                 return path
         return None
 
@@ -134,6 +138,7 @@ class SourceCache:
                     path.parent.mkdir(exist_ok=True)
                     Path(part).replace(path)
                 _sync_folder(path.parent)
+                self._see(path)
             finally:
                 Path(part).unlink(missing_ok=True)
             self.evict()
@@ -146,13 +151,28 @@ class SourceCache:
             files = []
             for path in (self.root / "sources").glob("??/*"):
                 with suppress(FileNotFoundError):
-                    files.append((path.stat().st_mtime, path.stat().st_size, path))
+                    if path.suffix != SEEN:
+                        files.append((_used(path), path.stat().st_size, path))
+                    elif not path.with_suffix("").exists():
+                        path.unlink()
             total = sum(size for _, size, _ in files) + coming_bytes
             for _, size, path in sorted(files):
                 if total <= self.max_bytes:
                     return
                 if _remove_unused(path, KEEP_S):
                     total -= size
+
+    def _see(self, path: Path) -> None:
+        """Notes that this very file holds what its name says, and is used now."""
+        seen, state = path.with_name(path.name + SEEN), _state(path)
+        with self._writing():
+            if _is_seen(path):
+                os.utime(seen)
+                return
+            handle, name = tempfile.mkstemp(dir=self.parts, suffix=".part")
+            with os.fdopen(handle, "w") as file:
+                file.write(state)
+            Path(name).replace(seen)
 
     def _sweep(self) -> None:
         for folder in (self.parts, *(self.root / "locks").iterdir()):
@@ -194,16 +214,43 @@ def _remove_unused(path: Path, age_s: float) -> bool:
     """Remove a file that nobody has locked and nobody used for `age_s`.  The lock makes a use and a removal exclude
     each other: a user touches the file under a shared lock."""
     try:
-        if time.time() - path.stat().st_mtime < age_s:
+        if time.time() - _used(path) < age_s:
             return False
         with path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if time.time() - path.stat().st_mtime < age_s:
+            if time.time() - _used(path) < age_s:
                 return False
             path.unlink()
+            path.with_name(path.name + SEEN).unlink(missing_ok=True)
             return True
     except (FileNotFoundError, BlockingIOError):
         return False
+
+
+def _used(path: Path) -> float:
+    """Unix time of the last use."""
+    found = path.stat().st_mtime
+    with suppress(FileNotFoundError):
+        found = max(found, path.with_name(path.name + SEEN).stat().st_mtime)
+    return found
+
+
+def _is_seen(path: Path) -> bool:
+    """Is this the file whose digest was checked?"""
+    try:
+        return path.with_name(path.name + SEEN).read_text() == _state(path)
+    except (FileNotFoundError, UnicodeDecodeError):
+        return False
+
+
+def _state(path: Path) -> str:
+    status = path.stat()
+    return f"{status.st_ino}-{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}"
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sync_folder(folder: Path) -> None:

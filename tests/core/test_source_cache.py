@@ -22,7 +22,8 @@ from tests.core.sources import DIGEST, Site, get, old
 
 def add(cache: SourceCache, content: bytes, age_s: float = 10_000) -> Path:
     path, _, _ = cache.add([content], "test", 2**20)
-    os.utime(path, (time.time() - age_s,) * 2)
+    for file in (path, path.with_name(f"{path.name}.seen")):
+        os.utime(file, (time.time() - age_s,) * 2)
     return path
 
 

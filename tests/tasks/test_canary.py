@@ -134,7 +134,7 @@ def test_a_damaged_artifact_is_taken_away_and_made_again(opened: tuple[MediaRef,
 
 def test_a_damaged_manifest_is_none(opened: tuple[MediaRef, MediaInfo]) -> None:
     audio = _made(speech.extract_audio, *opened, "auto")
-    artifacts.artifact_file(audio, artifacts.MANIFEST).write_bytes(b'{"files": ')
+    Path(audio.uri.removeprefix("file://"), artifacts.MANIFEST).write_bytes(b'{"files": ')
     assert not _made(speech.extract_audio, *opened, "auto").cached
 
 

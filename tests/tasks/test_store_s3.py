@@ -141,7 +141,7 @@ def test_an_artifact_is_read_without_a_request_where_it_was_made_and_once_elsewh
     with s3_store.workspace() as work:
         for name in ("a.json", "b.bin"):
             (work / name).write_bytes(name.encode())
-        save(s3_store, ref, work)
+        ref = save(s3_store, ref, work)
     proxy.seen.clear()
     assert artifact_file(ref, "a.json").read_bytes() == b"a.json"
     assert not proxy.seen

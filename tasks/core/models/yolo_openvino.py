@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import shutil
@@ -14,7 +15,10 @@ from typing import Any
 
 import numpy as np
 
-EXPORT_VERSION = 1
+from tasks.core.errors import ToolFailed
+
+EXPORT_VERSION = 2
+EXPORTED = ("model.xml", "model.bin")
 LOCK_SECONDS = 900
 """Longest wait for another process that is exporting the same weights."""
 
@@ -37,6 +41,7 @@ def compiled(
 
     `network` gives the torch module and its facts; it is called only where the export is not cached.  Input sizes are
     free, so that one export serves every frame size.  Weights stay float32: boxes are those of torch within 0.01 px.
+    An export whose digests are not those that were noted when it was made is made again.
     """
     from filelock import FileLock
 
@@ -45,9 +50,12 @@ def compiled(
     folder = cache_dir / "openvino" / f"{digest[:32]}-{release}-{EXPORT_VERSION}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_suffix(".lock"), timeout=LOCK_SECONDS):
-        if not (folder / "facts.json").is_file():
+        facts = _facts(folder)
+        if facts is None:
             _export(network, folder)
-    facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
+            facts = _facts(folder)
+    if facts is None:
+        raise ToolFailed(f"{folder} changes while it is read; see what writes to it, or set REELFLOW_CACHE_DIR")
     settings = {
         "INFERENCE_NUM_THREADS": threads,
         "INFERENCE_PRECISION_HINT": "f32",
@@ -61,6 +69,23 @@ def compiled(
         return np.array(request.infer([images])[0])
 
     return run, facts
+
+
+def _facts(folder: Path) -> dict[str, Any] | None:
+    """What was noted of a whole export; None where there is none, or its files are not those that were written."""
+    try:
+        facts: dict[str, Any] = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
+        return facts if facts["sha256"] == _digests(folder) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    found = {}
+    for name in EXPORTED:
+        with (folder / name).open("rb") as file:
+            found[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
 
 
 def _export(network: Callable[[], tuple[Any, dict[str, Any]]], folder: Path) -> None:
@@ -89,7 +114,7 @@ def _export(network: Callable[[], tuple[Any, dict[str, Any]]], folder: Path) -> 
     partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".export-"))
     try:
         openvino.save_model(model, partial / "model.xml", compress_to_fp16=False)
-        (partial / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
+        (partial / "facts.json").write_text(json.dumps({**facts, "sha256": _digests(partial)}), encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         partial.replace(folder)
     finally:
