@@ -15,6 +15,7 @@ import os
 import re
 import resource
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,8 @@ import av.subtitles.codeccontext
 import av.subtitles.stream
 import av.subtitles.subtitle
 
-from tasks.core.ogg_tail import MendedFile, cut_tail
 from tasks.core.packet_meter import PacketMeter, read_packets, seconds, timing
+from tasks.core.recordings import Recording, RecordingFile, counterpart, recordings
 
 LAST_PACKETS = 3
 """A cut packet so near to the end means a file that was cut: parsers hold back one or two."""
@@ -73,19 +74,11 @@ class Logs:
 
 def describe(path: str, max_pixels: int, max_streams: int, formats: str, logs: Logs) -> dict[str, Any]:
     """The container and its streams, measured by demuxing all of it and decoding one frame of each stream."""
-    tail = cut_tail(Path(path))
-    source = MendedFile(Path(path), tail) if tail else Bytes(path)
+    found, size = recordings(Path(path)), Path(path).stat().st_size
+    whole = found == [Recording(0, size)]
+    sources: list[Any] = [Bytes(path)] if whole else [RecordingFile(Path(path), recording) for recording in found]
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))  # stdin, stdout, stderr: nothing can be opened any more
-    options = {"protocol_whitelist": "pipe", "format_whitelist": formats}
-    try:
-        container: Any = av.open(source, options=options, metadata_errors="replace", buffer_size=2**18)
-    except av.error.FFmpegError as error:
-        raise _refusal(error, logs) from error
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise
-        raise Refused("corrupt", "it points to before its own beginning") from error
-    with container:
+    with _open(sources[0], formats, logs) as container:
         _check_claims(container, max_pixels, max_streams, logs)
         facts = [_stream(stream, max_pixels) for stream in container.streams]
         if container.format.name in UNSTAMPED:
@@ -95,24 +88,49 @@ def describe(path: str, max_pixels: int, max_streams: int, formats: str, logs: L
         end_s = None if container.duration is None else (start_s or 0.0) + container.duration / 1_000_000
         estimated = logs.has("Estimating duration from bitrate")
         endless = logs.has("Ignoring maximum wav data size")
-        cut, left = _measure(container, facts, source.fileno())
+        measured = _measure(container, facts, sources[0].fileno(), Measured())
         _check_claims(container, max_pixels, max_streams, logs)
+        for recording, source in zip(found[1:], sources[1:], strict=True):
+            try:
+                later = _open(source, formats, logs)
+            except Refused:
+                continue
+            _check_claims(later, max_pixels, max_streams, logs)
+            ahead = [_stream(stream, max_pixels) for stream in later.streams]
+            measured = _measure(later, ahead, source.fileno(), measured, recording.start)
+            for stream, fact in zip(container.streams, facts, strict=True):
+                other = counterpart(later.streams, stream)
+                if other is not None:
+                    _append(fact, ahead[other.index])
         for stream in facts:
             stream |= timing([run.pop("times") for run in stream["runs"]])
             if estimated:
                 stream["declared_duration"] = None
+        last = found[-1]
         return {
             "container": container.format.name,
             "declared_end": None if estimated else end_s,
-            "mended": tail is not None,
-            "tail_lost_s": float(tail.lost * container.streams[0].time_base) if tail else 0.0,
-            "cut": (cut and not endless) or tail is not None or logs.has("partial file", "ended prematurely"),
-            "left": left,
+            "apart": not whole,
+            "tail_lost_s": float(last.lost * container.streams[0].time_base),
+            "cut": (measured.cut and not endless) or last.end < size or logs.has("partial file", "ended prematurely"),
+            "left": size - measured.place,
             "resynced": logs.complains(container.format.name),
             "doubtful": logs.has("misdetection possible"),
             "encrypted": logs.has("DRM protected"),
             "streams": facts,
         }
+
+
+def _open(source: Any, formats: str, logs: Logs) -> Any:
+    options = {"protocol_whitelist": "pipe", "format_whitelist": formats}
+    try:
+        return av.open(source, options=options, metadata_errors="replace", buffer_size=2**18)
+    except av.error.FFmpegError as error:
+        raise _refusal(error, logs) from error
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise Refused("corrupt", "it points to before its own beginning") from error
 
 
 def _refusal(error: Any, logs: Logs) -> Refused:
@@ -178,21 +196,45 @@ def _stream(stream: Any, max_pixels: int) -> dict[str, Any]:
     return facts
 
 
-def _measure(container: Any, facts: list[dict[str, Any]], file: int) -> tuple[bool, int]:
-    """Fill in what the packets tell of each stream; is one of the last packets cut, and how many bytes follow them."""
+@dataclass(frozen=True)
+class Measured:
+    """What reading a recording to its end told of the file."""
+
+    packets: int = 0
+    """Read so far, of all streams and recordings."""
+    cut: bool = False
+    """One of the last packets is cut."""
+    place: int = 0
+    """Behind the last packet."""
+
+
+def _measure(container: Any, facts: list[dict[str, Any]], file: int, before: Measured, start: int = 0) -> Measured:
+    """Fill in what the packets tell of each stream of the recording that begins at byte `start`."""
     meters = [
-        PacketMeter(stream, found, container.format, file)
+        PacketMeter(stream, found, container.format, file, start)
         for stream, found in zip(container.streams, facts, strict=True)
     ]
-    order = 0
+    order = before.packets
     for packet in read_packets(container):
         if packet.stream_index < len(meters) and packet.size:
             order += 1
             meters[packet.stream_index].take(packet, order)
     for meter in meters:
         meter.finish()
-    left = os.fstat(file).st_size - max((meter.place for meter in meters), default=0)
-    return any(meter.since_cut < LAST_PACKETS for meter in meters), left
+    place = max((meter.place for meter in meters), default=0)
+    return Measured(order, any(meter.since_cut < LAST_PACKETS for meter in meters), max(place, before.place))
+
+
+def _append(fact: dict[str, Any], more: dict[str, Any]) -> None:
+    """The same stream in the next recording goes on behind this one."""
+    for run in more["runs"]:
+        run["packet"] += fact["packets"]
+    if more["runs"] and more["declared_start"] is not None:
+        more["runs"][0]["first"] = max(more["runs"][0]["first"], more["declared_start"])
+    for name in ("runs", "packets", "sound", "holes", "unread"):
+        fact[name] += more[name]
+    fact["decoded"] = fact["decoded"] or more["decoded"]
+    fact["end"], fact["frames"], fact["declared_duration"] = more["end"] or fact["end"], None, None
 
 
 def main(path: str, max_pixels: str, max_streams: str, formats: str) -> None:

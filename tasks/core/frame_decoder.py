@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import av
@@ -20,6 +21,7 @@ from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream as AvVideoStream
 
+from tasks.core.container import open_media, read_stream
 from tasks.core.errors import LimitExceeded, UnsupportedCodec
 from tasks.core.frame_selection import (
     Convert,
@@ -35,25 +37,22 @@ from tasks.core.frame_selection import (
     drain_decoder,
     frame_pts,
 )
-from tasks.core.packet_meter import read_packets
 from tasks.core.schema import MediaInfo
 from tasks.core.timeline import on_one_clock
-
-Opener = Callable[[], InputContainer]
 
 SEEK_BACK_S = (0, 2, 8, 32)
 """A seek may land after the frame that is wanted; the next try aims this much earlier, the last is the start."""
 
 
 class FrameDecoder:
-    """One pass over one video stream. `open_container` opens the file anew; `convert` turns a frame into an image.
+    """One pass over one video stream of the file at `path`; `convert` turns a frame into an image.
 
     The times of a `reordered` stream are those of decoding.
     """
 
     def __init__(
         self,
-        open_container: Opener,
+        path: Path,
         info: MediaInfo,
         stream_index: int,
         convert: Convert,
@@ -62,9 +61,8 @@ class FrameDecoder:
         threads: int,
         max_pixels: int,
         deadline: float,
-        name: str,
     ) -> None:
-        self._open = open_container
+        self._path = path
         self._info = info
         self._stream_index = stream_index
         self._convert = convert
@@ -72,14 +70,13 @@ class FrameDecoder:
         self._threads = threads
         self._max_pixels = max_pixels
         self._deadline = deadline
-        self._name = name
         self._last: InputContainer | None = None
         self._ready: InputContainer | None = None
         """Opened, and not read from yet."""
 
     def time_base(self) -> Fraction:
         """Seconds per tick of the stream."""
-        self._ready = self._ready or self._open()
+        self._ready = self._ready or open_media(self._path)
         return self._prepare(self._ready).time_base or Fraction(1, av.time_base)
 
     def displayed_at(self, limits: Sequence[int], after: int | None, watch: Watch | None = None) -> dict[int, Shown]:
@@ -191,12 +188,12 @@ class FrameDecoder:
 
     def _fresh(self) -> InputContainer:
         container, self._ready = self._ready, None
-        return container or self._open()
+        return container or open_media(self._path)
 
     def _prepare(self, container: InputContainer) -> AvVideoStream:
         stream = container.streams[self._stream_index]
         if not isinstance(stream, AvVideoStream) or stream.codec_context is None:
-            raise UnsupportedCodec(f"{self._name}: there is no decoder for its video; re-encode it as H.264")
+            raise UnsupportedCodec(f"{self._path.name}: there is no decoder for its video; re-encode it as H.264")
         stream.codec_context.thread_count = max(1, self._threads)
         stream.codec_context.options = {"max_pixels": str(self._max_pixels)}
         stream.thread_type = "AUTO" if self._threads > 1 else "NONE"
@@ -204,10 +201,12 @@ class FrameDecoder:
 
     def _packets(self, container: InputContainer, stream: AvVideoStream) -> Iterator[av.Packet[Any]]:
         """Packets up to the end of the file, or to where it can no longer be read."""
-        packets = on_one_clock(read_packets(container, stream), self._info, stream.index)
+        packets = on_one_clock(read_stream(self._path, container, stream), self._info, stream.index)
         while True:
             if time.monotonic() > self._deadline:
-                raise LimitExceeded(f"{self._name}: decoding a batch of frames took too long; lower frames.batch_size")
+                raise LimitExceeded(
+                    f"{self._path.name}: decoding a batch of frames took too long; lower frames.batch_size"
+                )
             try:
                 packet = next(packets)
             except (StopIteration, av.FFmpegError):

@@ -14,7 +14,6 @@ import numpy as np
 from av.video.frame import VideoFrame
 
 from tasks.core import picture
-from tasks.core.container import open_media
 from tasks.core.errors import CorruptMedia, OptionError
 from tasks.core.frame_batch import Frames
 from tasks.core.frame_decoder import FrameDecoder
@@ -48,7 +47,7 @@ def sample_frames(path: Path, info: MediaInfo, batch: FrameBatchSpec, options: F
         raise OptionError(f"{path.name} has no video to sample frames from")
     seconds = DECODE_SECONDS_BASE + DECODE_SECONDS_PER_SECOND * (batch.end - batch.start)
     decoder = FrameDecoder(
-        lambda: open_media(path),
+        path,
         info,
         video.index,
         picture.Display(video, stored_size(video, options)).image,
@@ -56,7 +55,6 @@ def sample_frames(path: Path, info: MediaInfo, batch: FrameBatchSpec, options: F
         reordered=video.decoding_delay > 0,
         max_pixels=max(MIN_PIXELS_ALLOWED, 4 * math.prod(video.stored_size)),
         deadline=time.monotonic() + seconds,
-        name=path.name,
     )
     try:
         clock = Clock(decoder.time_base(), info)

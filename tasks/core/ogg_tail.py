@@ -5,7 +5,6 @@ Players drop such a page; yet a page may hold a minute of speech, or all there i
 
 from __future__ import annotations
 
-import io
 import os
 import struct
 from pathlib import Path
@@ -25,46 +24,6 @@ class Tail(NamedTuple):
     page: bytes
     lost: int
     """Ticks of the page's stream that are lost."""
-
-
-class MendedFile(io.RawIOBase):
-    """A file, opened for reading, whose end is replaced."""
-
-    def __init__(self, path: Path, tail: Tail) -> None:
-        self._file = path.open("rb", buffering=0)
-        self._tail = tail
-        self._at = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def fileno(self) -> int:
-        return self._file.fileno()
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        end = self._tail.start + len(self._tail.page)
-        self._at = max(0, offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: end}[whence])
-        return self._at
-
-    def read(self, size: int = -1) -> bytes:
-        start = self._tail.start
-        if self._at < start:
-            self._file.seek(self._at)
-            data = self._file.read(start - self._at if size < 0 else min(size, start - self._at)) or b""
-        else:
-            data = self._tail.page[self._at - start :][: None if size < 0 else size]
-        self._at += len(data)
-        return data
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
 
 
 def cut_tail(path: Path) -> Tail | None:

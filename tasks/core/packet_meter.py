@@ -69,10 +69,10 @@ def read_packets(container: Any, *streams: Any) -> Iterator[Any]:
 
 
 class PacketMeter:
-    """Counts the packets of one stream into its facts."""
+    """Counts the packets of one stream into its facts; the recording begins at byte `start` of the file."""
 
-    def __init__(self, stream: Any, facts: dict[str, Any], container: Any, file: int) -> None:
-        self.stream, self.facts, self._file = stream, facts, file
+    def __init__(self, stream: Any, facts: dict[str, Any], container: Any, file: int, start: int = 0) -> None:
+        self.stream, self.facts, self._file, self._start = stream, facts, file, start
         jumps = bool(container.flags & Flags.ts_discont.value) or container.name in JUMPING
         self.since_cut = sys.maxsize
         """Packets since one that is cut."""
@@ -131,8 +131,8 @@ class PacketMeter:
         self._bytes += packet.size
         if not self._pcm and not facts["attached"]:
             self._look_inside(packet, time, duration)
-        place = packet.pos
-        if place is not None:
+        if packet.pos is not None:
+            place = self._start + packet.pos
             self._begin = place if self._begin is None else self._begin
             self.place = place + packet.size
         untried = facts["decodable"] and self._tries < PACKETS_TRIED

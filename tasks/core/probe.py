@@ -194,7 +194,7 @@ def _describe(facts: dict[str, Any], name: str, size: int, audio: AudioOptions) 
         raise _undecodable(facts, videos + audios, name)
     chosen = _choose_audio(heard, audio, name)
     used = heard + ([video] if video else [])
-    line = lay_out([_run(stream, run) for stream in used for run in stream["runs"]], always=facts["mended"])
+    line = lay_out([_run(stream, run) for stream in used for run in stream["runs"]], always=facts["apart"])
     container = facts["container"]
     spans = {s["index"]: _span(s, line, container) for s in used}
     duration_s = max(end for _, end in spans.values())

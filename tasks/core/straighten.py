@@ -100,22 +100,21 @@ def main(what: str, path: str, out: str, info: str) -> None:
     media, copy = MediaInfo.model_validate_json(info), {"sound": _sound, "picture": _picture}[what]
     try:
         with open_media(Path(path)) as container:
-            found = copy(container, media, Path(out))
+            found = copy(Path(path), container, media, Path(out))
     except (av.FFmpegError, PermanentError) as error:
         found = {"failed": str(error)}
     sys.stdout.write(json.dumps(found))
     sys.stdout.flush()
 
 
-def _packets(container: Any, info: MediaInfo, index: int) -> Iterator[Any]:
-    from tasks.core.packet_meter import read_packets
+def _packets(path: Path, container: Any, info: MediaInfo, index: int) -> Iterator[Any]:
+    from tasks.core.container import read_stream
 
-    return (
-        packet for packet in on_one_clock(read_packets(container, container.streams[index]), info, index) if packet.size
-    )
+    packets = on_one_clock(read_stream(path, container, container.streams[index]), info, index)
+    return (packet for packet in packets if packet.size)
 
 
-def _picture(container: Any, info: MediaInfo, out: Path) -> dict[str, Any]:
+def _picture(path: Path, container: Any, info: MediaInfo, out: Path) -> dict[str, Any]:
     import av
 
     assert info.video is not None  # noqa: S101
@@ -124,7 +123,7 @@ def _picture(container: Any, info: MediaInfo, out: Path) -> dict[str, Any]:
         stream = copy.add_stream_from_template(source, opaque=True)
         lead = round((LEAD_S - Fraction(info.start_offset_s)) / source.time_base)
         latest = 0
-        for packet in _packets(container, info, info.video.index):
+        for packet in _packets(path, container, info, info.video.index):
             stamp = packet.pts if packet.dts is None else packet.dts
             if stamp is None:
                 continue
@@ -135,14 +134,18 @@ def _picture(container: Any, info: MediaInfo, out: Path) -> dict[str, Any]:
     return {}
 
 
-def _sound(container: Any, info: MediaInfo, out: Path) -> dict[str, Any]:
+def _sound(path: Path, container: Any, info: MediaInfo, out: Path) -> dict[str, Any]:
     import av
 
     assert info.audio is not None  # noqa: S101
     index, lost = info.audio.index, []
-    context, tick = container.streams[index].codec_context, container.streams[index].time_base
+    stream = container.streams[index]
+    context, tick = stream.codec_context, stream.time_base
     with _Track(out, info, tick) as track:
-        for packet in _packets(container, info, index):
+        for packet in _packets(path, container, info, index):
+            if packet.stream is not stream:  # of another recording
+                _drain(context, track)
+                stream, context = packet.stream, packet.stream.codec_context
             try:
                 context, frames = _decode(context, packet)
             except (av.FFmpegError, ValueError):
@@ -152,12 +155,18 @@ def _sound(container: Any, info: MediaInfo, out: Path) -> dict[str, Any]:
                 lost.append((track.reached_s if start_s is None else start_s, length_s))
             for frame in frames:
                 track.put(frame)
-        with contextlib.suppress(av.FFmpegError, ValueError):
-            for frame in context.decode(None):
-                track.put(frame)
+        _drain(context, track)
     damage = _joined(lost)
     found = Heard(duration_s=track.written_s, decoded_s=track.decoded_s, damage=damage)
     return found.model_dump(mode="json")
+
+
+def _drain(context: Any, track: _Track) -> None:
+    import av
+
+    with contextlib.suppress(av.FFmpegError, ValueError):
+        for frame in context.decode(None):
+            track.put(frame)
 
 
 def _decode(context: Any, packet: Any) -> tuple[Any, list[Any]]:

@@ -9,7 +9,8 @@ import av
 import numpy as np
 import pytest
 
-from tasks.core.ogg_tail import MendedFile, cut_tail
+from tasks.core.ogg_tail import cut_tail
+from tasks.core.recordings import RecordingFile, recordings
 from tests import media
 
 PAGE_S = {"long": "20000000", "short": "200000"}
@@ -39,7 +40,7 @@ def test_a_file_that_ends_within_a_page(tmp_path: Path, pages: str) -> None:
     tail = cut_tail(path)
     assert tail is not None
     assert tail.lost > 0
-    with MendedFile(path, tail) as mended:
+    with RecordingFile(path, recordings(path)[0]) as mended:
         found, length_s = clicks(mended)
     assert length_s == pytest.approx(3.0, abs=0.4)
     assert found[:2] == pytest.approx(media.CLICKS[:2], abs=0.01)
@@ -72,7 +73,7 @@ def test_a_mended_file_reads_like_a_file(tmp_path: Path) -> None:
     tail = cut_tail(path)
     assert tail is not None
     whole = path.read_bytes()[: tail.start] + tail.page
-    with MendedFile(path, tail) as mended:
+    with RecordingFile(path, recordings(path)[0]) as mended:
         assert b"".join(iter(lambda: mended.read(37), b"")) == whole
         assert mended.seek(-5, 2) == len(whole) - 5
         assert mended.read() == whole[-5:]

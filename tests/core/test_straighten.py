@@ -24,9 +24,19 @@ def look(path: Path) -> MediaInfo:
     return probe(path, LimitOptions(), AudioOptions())
 
 
-@pytest.mark.parametrize("suffix", [".aac", ".mp3", ".flac", ".oga"])
+CODECS = {
+    ".mp3": "libmp3lame",
+    ".flac": "flac",
+    ".oga": "flac",
+    ".ogg": "libvorbis",
+    ".opus": "libopus",
+    ".wav": "pcm_s16le",
+}
+
+
+@pytest.mark.parametrize("suffix", [".aac", ".mp3", ".flac", ".oga", ".ogg", ".opus", ".m4a", ".wav"])
 def test_recordings_of_different_rate_and_channels(tmp_path: Path, suffix: str) -> None:
-    codec = {".mp3": "libmp3lame", ".flac": "flac", ".oga": "flac"}.get(suffix, "aac")
+    codec = CODECS.get(suffix, "aac")
     parts = []
     for name, frequency, options in (("a", 440, ["-ar", "16000"]), ("b", 880, ["-ar", "48000", "-ac", "2"])):
         part = tmp_path / f"{name}{suffix}"
