@@ -23,7 +23,7 @@ def fetch_media(source: str, store: str, limits: LimitOptions) -> MediaRef:
     return fetch_source(source, store, limits)
 
 
-@stage("probe", version=2)
+@stage("probe", version=3)
 def probe_media(media: MediaRef, limits: LimitOptions, audio: AudioOptions, out: Path) -> None:
     """What the media holds, or why it cannot be analysed."""
     with source_file(media) as path:

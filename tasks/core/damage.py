@@ -64,7 +64,7 @@ def _inside(facts: dict[str, Any], used: Sequence[dict[str, Any]], line: TimeLin
         fragments = (
             container == "mov,mp4,m4a,3gp,3g2,mj2" and not stream["frames"]
         )  # those have no durations to pause by
-        unbroken = container in UNBROKEN or facts["resynced"] or fragments
+        unbroken = container in UNBROKEN or facts["lossy"] or fragments
         for run in stream["runs"]:
             shift_s = line.shifts[stream["index"], run["packet"]]
             stretches = [("undecodable", run["ruined"]), ("missing", run["gaps"] if unbroken else [])]
@@ -126,7 +126,7 @@ def _frames_short(facts: dict[str, Any], stream: dict[str, Any]) -> float:
 def _unread_seconds(facts: dict[str, Any], end_s: float, size: int) -> float:
     """Media time of the bytes behind the last packet, at the rate of those before it; elsewhere they are an index."""
     left = facts["left"]
-    reads_all = facts["container"] in STREAMED or (facts["container"] == "ogg" and facts["resynced"])
+    reads_all = facts["container"] in STREAMED or (facts["container"] == "ogg" and facts["lossy"])
     return float(end_s * left / (size - left)) if reads_all and 0 < UNREAD_SHARE * size < left < size else 0.0
 
 

@@ -26,6 +26,7 @@ import av.subtitles.stream
 import av.subtitles.subtitle
 
 from tasks.core.packet_meter import PacketMeter, read_packets, seconds, timing
+from tasks.core.promises import promised
 from tasks.core.recordings import Recording, RecordingFile, counterpart, recordings
 
 LAST_PACKETS = 3
@@ -74,7 +75,8 @@ class Logs:
 
 def describe(path: str, max_pixels: int, max_streams: int, formats: str, logs: Logs) -> dict[str, Any]:
     """The container and its streams, measured by demuxing all of it and decoding one frame of each stream."""
-    found, size = recordings(Path(path)), Path(path).stat().st_size
+    found, size, promise = recordings(Path(path)), Path(path).stat().st_size, promised(Path(path))
+    is_short = not promise.is_kept(size)
     whole = found == [Recording(0, size)]
     sources: list[Any] = [Bytes(path)] if whole else [RecordingFile(Path(path), recording) for recording in found]
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))  # stdin, stdout, stderr: nothing can be opened any more
@@ -106,15 +108,15 @@ def describe(path: str, max_pixels: int, max_streams: int, formats: str, logs: L
             stream |= timing([run.pop("times") for run in stream["runs"]])
             if estimated:
                 stream["declared_duration"] = None
-        last = found[-1]
+        last, broken_off = found[-1], logs.has("partial file", "ended prematurely")
         return {
             "container": container.format.name,
-            "declared_end": None if estimated else end_s,
+            "declared_end": promise.end_s or (None if estimated else end_s),
             "apart": not whole,
             "tail_lost_s": float(last.lost * container.streams[0].time_base),
-            "cut": (measured.cut and not endless) or last.end < size or logs.has("partial file", "ended prematurely"),
+            "cut": (measured.cut and not endless) or last.end < size or broken_off or is_short,
             "left": size - measured.place,
-            "resynced": logs.complains(container.format.name),
+            "lossy": logs.complains(container.format.name) or is_short,
             "doubtful": logs.has("misdetection possible"),
             "encrypted": logs.has("DRM protected"),
             "streams": facts,

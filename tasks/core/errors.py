@@ -4,6 +4,7 @@
     ├── PermanentError            the source's: never retried, quarantined under `code`
     │   ├── SourceNotFound        not_found          no such file, key or bucket
     │   ├── PermissionDenied      permission_denied  credentials are missing or refused
+    │   ├── UnreadableSource      unreadable         the disk fails at it, and not at the files beside it
     │   ├── UnsupportedSource     unsupported_source a folder, a device, a scheme we do not read
     │   ├── EmptySource           empty              zero bytes
     │   ├── NotMedia              not_media          text, an archive, an image, subtitles only
@@ -28,7 +29,7 @@
         ├── BadModel              bad_model          weights that are damaged, unsafe to load or of another kind
         ├── BadTextBank           bad_text_bank      a bank of tags that is missing or no bank
         ├── NoWorker              no_worker          no Dask worker offers what a task needs
-        ├── StoreUnavailable      store_unavailable  the store or the host's cache cannot be read or written
+        ├── StoreUnavailable      store_unavailable  the store, the host's cache or the disk of the sources fails
         ├── CredentialsRefused    credentials        credentials for sources are missing, wrong or expired
         └── ToolFailed            tool_failed        ffmpeg or a library failed, on a good file as well
 
@@ -70,6 +71,10 @@ class SourceNotFound(PermanentError):
 
 class PermissionDenied(PermanentError):
     code = "permission_denied"
+
+
+class UnreadableSource(PermanentError):
+    code = "unreadable"
 
 
 class UnsupportedSource(PermanentError):

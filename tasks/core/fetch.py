@@ -21,8 +21,11 @@ from tasks.core.errors import (
     LimitExceeded,
     NetworkError,
     PermissionDenied,
+    ReelflowError,
     SourceChanged,
     SourceNotFound,
+    StoreUnavailable,
+    UnreadableSource,
     UnsupportedSource,
 )
 from tasks.core.options import LimitOptions
@@ -36,6 +39,8 @@ __all__ = ["Fetched", "display_source", "fetch", "hold", "is_unchanged"]
 
 RACY_S = 2.0
 """A file changed twice within its clock's grain looks unchanged: younger files are not remembered."""
+MOST_TRIED = 8
+"""Files that are read to tell a failing disk from a damaged file on it."""
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
@@ -72,8 +77,9 @@ def fetch(
     """Make `source` (path, file://, s3://, http(s)://) a local file, and say what its content is.
 
     Hold the path (`with hold(fetched.path):`) while it is read; until then it stays for at least 10 minutes.
-    Raises SourceNotFound, PermissionDenied, UnsupportedSource, EmptySource, LimitExceeded; NetworkError, Throttled,
-    SourceChanged; CredentialsRefused; StoreUnavailable where the cache cannot be used.
+    Raises SourceNotFound, PermissionDenied, UnreadableSource, UnsupportedSource, EmptySource, LimitExceeded;
+    NetworkError, Throttled, SourceChanged; CredentialsRefused; StoreUnavailable where the cache cannot be used, or the
+    disk of a local source fails at other files too.
     """
     started = time.monotonic()
     match = _SCHEME.match(source)
@@ -135,7 +141,7 @@ def _fetch_local(text: str, shown: str, cache: SourceCache, limits: LimitOptions
         try:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
-            raise NetworkError(f"{shown}: reading it failed ({error.strerror}); it is tried again") from error
+            raise _unread(path, shown, error) from error
         after = os.fstat(file.fileno())
         if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
             raise SourceChanged(f"{shown}: it changed while it was read; it is tried again")
@@ -143,6 +149,35 @@ def _fetch_local(text: str, shown: str, cache: SourceCache, limits: LimitOptions
     if time.time() - before.st_mtime > RACY_S:
         cache.remember(key, entry)
     return path, entry, False
+
+
+def _unread(path: Path, shown: str, error: OSError) -> ReelflowError:
+    """Whose fault is a failing read: the source's, where the disk does better at what lies beside it."""
+    if error.errno != errno.EIO:
+        return NetworkError(f"{shown}: reading it failed ({error.strerror}); it is tried again")
+    if _disk_answers(path):
+        return UnreadableSource(f"{shown}: the disk fails at it ({error.strerror}); put another copy in its place")
+    return StoreUnavailable(
+        f"{shown}: the disk fails at it and at what lies beside it ({error.strerror}); check the disk and its mount"
+    )
+
+
+def _disk_answers(path: Path) -> bool:
+    """Can the folder be listed, and one of the files beside this one be read? Where there is none, its disk is fine."""
+    try:
+        beside = [other for other in path.parent.iterdir() if other != path and other.is_file()]
+    except OSError:
+        return False
+    return not beside or any(_is_readable(other) for other in beside[:MOST_TRIED])
+
+
+def _is_readable(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            file.read(1)
+    except OSError as error:
+        return error.errno != errno.EIO
+    return True
 
 
 def _open_regular(text: str, shown: str) -> int:

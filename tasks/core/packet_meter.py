@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import av
 from av.format import Flags
@@ -42,8 +42,31 @@ MOST_PADDING = 4096
 """Bytes behind the sound of a WAV file that mean nothing."""
 CHUNK_HEAD = 8
 """Bytes of a RIFF chunk's name and size."""
-ENDLESS = 0x7FFF_0000
-"""Sizes from here on are written by programs that stream and know none."""
+
+
+class DataChunk(NamedTuple):
+    """The head of the chunk that holds all of a file's sound."""
+
+    before: int
+    """Bytes from the chunk's name to the sound."""
+    name: bytes
+    size: str
+    size_at: int
+    counted: int
+    """Bytes of the size that are no sound."""
+    endless: int
+    """Sizes from here on are written by programs that stream and know none."""
+
+
+DATA = {
+    "wav": DataChunk(8, b"data", "<I", 4, 0, 0x7FFF_0000),
+    "w64": DataChunk(24, b"data\xf3\xac\xd3\x11", "<Q", 16, 24, 2**62),
+    "caf": DataChunk(16, b"data", ">Q", 4, 4, 2**62),
+}
+SOUND_ONLY = frozenset({"wav", "w64", "caf", "aiff", "au"})
+"""Containers in which sound lies in one piece."""
+EDGE = 8
+"""Bytes of sound at either end of zeros; some samples are 0 by themselves."""
 ADTS_RATES = (96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000, 7_350)
 """ISO/IEC 14496-3, table 1.18; each packet says its own, and libavformat believes the first."""
 PACKED = frozenset({"mpeg4"})
@@ -77,7 +100,7 @@ class PacketMeter:
         self.since_cut = sys.maxsize
         """Packets since one that is cut."""
         self._raw = container.name in RAW
-        self._riff = container.name == "wav"
+        self._container = container.name
         self._adts = container.name == "aac"
         self._pcm = facts["codec"].startswith("pcm_")
         self._is_video = facts["kind"] == "video"
@@ -192,18 +215,37 @@ class PacketMeter:
         held = os.fstat(self._file).st_size - (self._begin or 0) - sum(length for _, length in zeroed)
         per_byte = facts["sound"] / max(1, held if zeroed else self._bytes)
         facts["holes"] = [[at * per_byte, length * per_byte] for at, length in zeroed]
-        facts["unread"] = self._unread() * per_byte if self._riff else 0.0
+        facts["unread"] = self._unread() * per_byte if self._container in DATA else 0.0
+        if self._pcm and self._container in SOUND_ONLY and len(facts["runs"]) == 1:
+            places = ((byte - (self._begin or 0)) * per_byte for pair in self._blank_blocks() for byte in pair)
+            facts["runs"][0]["ruined"] += [[start, next(places)] for start in places]
 
     def _unread(self) -> int:
-        """Bytes of sound that a WAV file's header states and that are not there, or the other way round."""
-        start = self._begin or 0
-        stated = int.from_bytes(os.pread(self._file, 4, start - 4), "little") if start >= CHUNK_HEAD else 0
-        if not 0 < stated < ENDLESS or os.pread(self._file, 4, start - CHUNK_HEAD) != b"data":
+        """Bytes of sound that the header before them states and that are not there, or the other way round."""
+        chunk, start = DATA[self._container], self._begin or 0
+        head = os.pread(self._file, chunk.before, start - chunk.before) if start >= chunk.before else b""
+        if not head.startswith(chunk.name):
+            return 0
+        stated = int(struct.unpack_from(chunk.size, head, chunk.size_at)[0]) - chunk.counted
+        if not 0 < stated < chunk.endless:
             return 0
         left = os.fstat(self._file).st_size - start - stated
-        head = os.pread(self._file, CHUNK_HEAD, start + stated + stated % 2)
-        follows = head[:4].replace(b" ", b"_").replace(b"_", b"x").isalnum()
-        return -left if left < 0 else 0 if left < MOST_PADDING or follows else left
+        after = os.pread(self._file, CHUNK_HEAD, start + stated + stated % 2)
+        follows = after[:4].replace(b" ", b"_").replace(b"_", b"x").isalnum()
+        return -left if left < 0 else 0 if left < MOST_PADDING or follows or self._container != "wav" else left
+
+    def _blank_blocks(self) -> Iterator[tuple[int, int]]:
+        """(first byte, end) of stretches of zeros that begin and end with a disk block, within sound that does not."""
+        at = -(-(self._begin or 0) // BLOCK) * BLOCK
+        start, before = None, os.pread(self._file, EDGE, at - EDGE)
+        while len(block := os.pread(self._file, BLOCK, at)) == BLOCK and at < self.place:
+            if start is None and not any(block):
+                start = at if any(before) else self.place
+            elif start is not None and any(block):
+                if any(block[:EDGE]) and start < at:
+                    yield start, at
+                start = None
+            at, before = at + BLOCK, block[-EDGE:]
 
     def _first_frames(self, packet: Any) -> None:
         """What the frames of a packet say, or those that the decoder still holds."""

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,7 @@ from tasks.core.errors import (
 )
 from tasks.core.fetch import is_unchanged
 from tests.core.sources import CONTENT, DIGEST, get, old
+from tests.source_tree import ROOT
 
 
 @pytest.mark.parametrize(
@@ -128,6 +132,66 @@ def test_local_failures(tmp_path: Path, cache: Path) -> None:
         assert type(caught.value) is error, source
     with pytest.raises(LimitExceeded, match=r"limits\.max_bytes=9999"):
         get(tmp_path / "big", cache, max_bytes=9999)
+
+
+FAILING_READS = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+ssize_t read(int file, void *into, size_t size) {
+    char link[64], path[4096];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", file);
+    ssize_t length = readlink(link, path, sizeof path - 1);
+    path[length > 0 ? length : 0] = 0;
+    if (strstr(path, "/failing-")) { errno = EIO; return -1; }
+    return ((ssize_t (*)(int, void *, size_t))dlsym(RTLD_NEXT, "read"))(file, into, size);
+}
+"""
+FETCH = """
+import sys, pathlib
+from tasks.core.errors import ReelflowError
+from tests.core.sources import get
+try:
+    get(sys.argv[1], pathlib.Path(sys.argv[2]))
+except ReelflowError as error:
+    print(type(error).__mro__[1].__name__, error.code, error.message)
+"""
+
+
+@pytest.fixture(scope="module")
+def disk(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Environment of a process in which reads of files named failing-* end with EIO, as on a damaged disk."""
+    compiler = shutil.which("cc")
+    if compiler is None or not sys.platform.startswith("linux"):
+        pytest.skip("needs Linux and a C compiler")
+    library = tmp_path_factory.mktemp("disk") / "failing.so"
+    command = [compiler, "-shared", "-fPIC", "-x", "c", "-", "-o", str(library), "-ldl"]
+    subprocess.run(command, input=FAILING_READS, text=True, check=True)
+    return os.environ | {"LD_PRELOAD": str(library), "PYTHONPATH": str(ROOT)}
+
+
+@pytest.mark.parametrize(
+    ("beside", "said"),
+    [
+        ((), "PermanentError unreadable"),
+        (("failing-2.mp4", "good.mp4"), "PermanentError unreadable"),
+        (("failing-2.mp4", "failing-3.mp4"), "SetupError store_unavailable"),
+    ],
+)
+def test_a_disk_that_fails_at_a_file(
+    tmp_path: Path, cache: Path, disk: dict[str, str], beside: tuple[str, ...], said: str
+) -> None:
+    """It is the file's fault while the disk reads what lies beside it, and else the host's."""
+    (tmp_path / "disk").mkdir()
+    for name in ("failing-1.mp4", *beside):
+        old(tmp_path / "disk" / name)
+    command = [sys.executable, "-c", FETCH, str(tmp_path / "disk" / "failing-1.mp4"), str(cache)]
+    done = subprocess.run(command, env=disk, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(said), done.stdout + done.stderr
+    assert "failing-1.mp4: the disk fails at it" in done.stdout
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
