@@ -23,6 +23,8 @@ LEAST_SPEECH_S = 0.1
 """A segment with less speech under it lies where nobody speaks."""
 LEAST_WORDS = 0.5
 """Share of the words that a second text has at least; with fewer it has lost something."""
+SILENCE = 1.5 / 2**15
+"""Samples of 16 bits that are no louder hold nothing but rounding."""
 
 Reason = Literal["nothing_heard", "unlikely"]
 Audio = npt.NDArray[np.float32]
@@ -31,10 +33,11 @@ Audio = npt.NDArray[np.float32]
 class Hearing:
     """The segments of one window so far."""
 
-    def __init__(self, window: SpeechWindow, segments: Sequence[Segment], speech: Speech) -> None:
+    def __init__(self, window: SpeechWindow, samples: Audio, segments: Sequence[Segment], speech: Speech) -> None:
         self._window = window
         self._voice = speech.voice
         self._speech = within(speech.segments, window.start, window.end)
+        self._sounding = [_sounding(part, window, samples) for part in self._speech]
         self._segments = [segment for segment in segments if self._is_voiced(segment)]
         self._dropped = len(segments) - len(self._segments)
         self._repeated: list[Interval] = []
@@ -70,8 +73,8 @@ class Hearing:
         self._segments = sorted([*kept, *likely], key=lambda segment: (segment.start, segment.end))
 
     def result(self) -> HeardWindow:
-        """Everything, with times that lie within the speech."""
-        fitted = fit(self._segments, self._speech)
+        """Everything, with times that lie within the speech, and not in silence around it."""
+        fitted = fit(self._segments, self._sounding)
         return HeardWindow(
             window=self._window,
             segments=[segment.model_copy(update={"id": number}) for number, segment in enumerate(fitted)],
@@ -106,6 +109,16 @@ def alone(window: SpeechWindow, samples: Audio, stretch: Interval) -> tuple[Spee
     start, end = max(window.start, stretch.start - AROUND_S), min(window.end, stretch.end + AROUND_S)
     first, last = (round((time - window.start) * SAMPLE_RATE) for time in (start, end))
     return SpeechWindow(start=start, end=end), samples[first:last]
+
+
+def _sounding(part: Interval, window: SpeechWindow, samples: Audio) -> Interval:
+    """The part without digital silence at its ends."""
+    first, last = (round((time - window.start) * SAMPLE_RATE) for time in (part.start, part.end))
+    loud = np.flatnonzero(np.abs(samples[first:last]) > SILENCE)
+    if not loud.size:
+        return part
+    start, end = part.start + float(loud[0]) / SAMPLE_RATE, part.start + float(loud[-1] + 1) / SAMPLE_RATE
+    return Interval(start=round(start, 4), end=round(min(end, part.end), 4))
 
 
 def relative(speech: Sequence[Interval], window: SpeechWindow) -> list[Interval]:

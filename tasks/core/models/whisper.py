@@ -205,7 +205,7 @@ def transcribe(
     if speech is None:
         found = zip(windows, first, strict=True)
         return [HeardWindow(window=window, segments=_numbered(segments)) for window, segments in found]
-    heard = [Hearing(window, segments, speech) for window, segments in zip(windows, first, strict=True)]
+    heard = [Hearing(*found, speech) for found in zip(windows, audio, first, strict=True)]
     careful = options.model_copy(update={"beam_size": max(options.beam_size, options.second_look_beams)})
     for timestamps in (True, False):
         again = [
