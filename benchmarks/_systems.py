@@ -59,7 +59,9 @@ def system(name: Name, target: TargetName | None, limit: int, *, folder_store: b
     with tempfile.TemporaryDirectory(prefix="reelflow-load-") as path, ExitStack() as ends:
         folder = Path(path)
         ends.enter_context(ended_by_signal())
-        ends.enter_context(environment(REELFLOW_CACHE_DIR=str(folder / "cache")))
+        roots = str(folder / "store") if folder_store else None
+        allowed = {"REELFLOW_ALLOWED_SOURCES": roots, "REELFLOW_ALLOWED_STORES": roots}
+        ends.enter_context(environment(REELFLOW_CACHE_DIR=str(folder / "cache"), **allowed))
         export_models()
         if target == "flow":
             yield _in_process(ends, folder, name)

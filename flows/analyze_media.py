@@ -14,7 +14,7 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
-from flows import summary
+from flows import parameters, summary
 from flows.progress import Progress
 from flows.task_runner import ClusterTaskRunner
 from tasks import host_check, media, publish, speech, text_bank, vision
@@ -61,21 +61,23 @@ def _run_name() -> str:
 
 @flow(name="analyze-media", flow_run_name=_run_name, task_runner=ClusterTaskRunner(), validate_parameters=True)
 def analyze_media(
-    source: str | list[str],
-    store: str | None = None,
+    source: parameters.Sources,
+    store: parameters.Store = None,
     options: AnalyzeOptions = AnalyzeOptions(),  # noqa: B008
-    versions: dict[str, str] = {},  # noqa: B006
+    versions: parameters.Versions = {},  # noqa: B006
 ) -> Any:
     """Turns one video or audio file into a transcript, detections and a report.
 
     A source that is set aside as bad ends its run as Quarantined, which is a kind of Failed.
 
     Args:
-        source: A path, file:///..., s3://bucket/key or https://... URL; or a list of them, each a run of its own.
+        source: A path, file:///..., s3://bucket/key or https://... URL; or a list of them, each a run of its own. No
+            credentials: for these secret://NAME, or https://...#secret=NAME.
         store: Root of the store: a folder, file:///... or s3://bucket/prefix. Default: REELFLOW_STORE of the worker.
         options: What to do, by stage.
         versions: Of sources, as backfill-prefix has listed them; it skips such a version once it is set aside.
     """
+    parameters.check(source if isinstance(source, list) else [source], store, options)
     if isinstance(source, list):
         from flows.batch import analyze_list
 

@@ -16,7 +16,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 from pydantic import BaseModel, Field
 
-from flows import summary
+from flows import parameters, summary
 from flows.batch import analyze_one, in_parallel
 from flows.plan import counting, make_plan
 from flows.tally import BackfillReport, Tally
@@ -57,8 +57,8 @@ def _run_name() -> str:
 
 @flow(name="backfill-prefix", flow_run_name=_run_name, task_runner=ClusterTaskRunner(), validate_parameters=True)
 def backfill_prefix(
-    prefix: str,
-    store: str | None = None,
+    prefix: parameters.Source,
+    store: parameters.Store = None,
     select: Selection = Selection(),  # noqa: B008
     in_flight: Annotated[int | None, Field(ge=1, le=64)] = None,
     retry_quarantined: bool = False,
@@ -81,6 +81,7 @@ def backfill_prefix(
         hand_over: Give the objects to runs of a deployment instead, for more than one flow process can feed.
         options: What to do with each object, by stage.
     """
+    parameters.check([prefix], store, options)
     root = open_store(store or settings().store)
     if dry_run:
         plan = make_plan(prefix, root, options, select, retry_quarantined=retry_quarantined)

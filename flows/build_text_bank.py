@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
+from prefect.runtime import flow_run
 from pydantic import BaseModel
 
-from flows.summary import plain
+from flows import parameters
+from flows.summary import label, plain
 from flows.task_runner import ClusterTaskRunner
 from tasks.core.options import AnalyzeOptions, DetectionOptions, EmbeddingOptions, TagOptions, TranscriptOptions
 from tasks.models import resolve_models
@@ -36,15 +38,19 @@ class TextBankReport(BaseModel):
         )
 
 
+def _run_name() -> str:
+    return f"text bank: {label(flow_run.parameters.get('bank', ''))}"
+
+
 @flow(
     name="build-text-bank",
-    flow_run_name="text bank: {bank}",
+    flow_run_name=_run_name,
     task_runner=ClusterTaskRunner(),
     validate_parameters=True,
 )
 def build_text_bank(
     bank: str = "auto",
-    store: str | None = None,
+    store: parameters.Store = None,
     embeddings: EmbeddingOptions = EmbeddingOptions(),  # noqa: B008
 ) -> TextBankReport:
     """Turns a bank of tags and descriptions into vectors of a SigLIP model, once per model and content.
@@ -55,13 +61,14 @@ def build_text_bank(
         store: Root of the store: a folder, file:///... or s3://bucket/prefix. Default: REELFLOW_STORE of the worker.
         embeddings: The model, its device and precision.
     """
-    root = open_store(store or settings().store)
     options = AnalyzeOptions(
         transcript=TranscriptOptions(enabled=False),
         detections=DetectionOptions(enabled=False),
         embeddings=embeddings.model_copy(update={"enabled": True}),
         tags=TagOptions(bank=bank),
     )
+    parameters.check([], store, options)
+    root = open_store(store or settings().store)
     if settings().dask_address:
         models, _ = resolve_models.submit(options).result()
     else:

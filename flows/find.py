@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from flows.paths import whole_path
 from tasks.core.errors import ModelNotFound
 from tasks.core.models.siglip_weights import resolve_siglip
 from tasks.core.models.weights import WeightsFile
@@ -63,7 +64,7 @@ class Finder:
 
 
 def _weights(name: str) -> WeightsFile:
-    return resolve_siglip(name, settings().models)
+    return resolve_siglip(whole_path(name), settings().models)
 
 
 def _there(name: str) -> WeightsFile | None:

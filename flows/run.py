@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import json
 import logging
 import os
 import threading
@@ -15,11 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from flows.console import Interrupted, count_progress, progress
 from flows.local_server import prefect_api
-from tasks.core.errors import ReelflowError, SetupError, SourceNotFound
+from flows.paths import whole_path
+from tasks.core import redaction
+from tasks.core.errors import CredentialsRefused, ReelflowError, SetupError, SourceNotFound
 from tasks.core.fetch import display_source
 from tasks.core.listing import Selection, list_media
-from tasks.core.options import AnalyzeOptions, parse_options
+from tasks.core.options import FILES, AnalyzeOptions, parse_options
 from tasks.core.schema import AnalyzeReport, Result
+from tasks.credentials import hold, is_held
 from tasks.lookup import answer, failed, unexpected
 from tasks.results import read_result
 from tasks.settings import settings
@@ -31,19 +35,28 @@ if TYPE_CHECKING:
     from flows.tally import BackfillReport
 
 
+STAYS_HERE = (
+    "The workers of REELFLOW_DASK_ADDRESS cannot know the credentials in this address, which stay with this command: "
+    "save it as a Secret block of Prefect, or as REELFLOW_SECRET_NAME where they run, and give secret://NAME."
+)
+
+
 def analyze_sources(sources: Sequence[str], store: str | None, assignments: Sequence[str]) -> Iterator[AnalyzeReport]:
     """Analyses each source and yields its report, in order. Raises UnknownOption before anything starts.
 
     A pattern (`talks/*.mp4`) stands for the local files that match; one that matches nothing failed. The server and the
     cluster start when the first source needs them.
     """
-    options = parse_options(assignments)
+    options = _options(assignments)
     root = store or settings().store
+    held = [hold(source) for source in sources]  # before processes start that inherit the environment
     with ExitStack() as stack:
         running = False
-        for source in chain.from_iterable(map(_matching, sources)):
+        for source in chain.from_iterable(map(_matching, held)):
             started = time.monotonic()
             try:
+                if settings().dask_address and is_held(source):
+                    raise CredentialsRefused(STAYS_HERE)
                 if _is_pattern(source):
                     raise SourceNotFound(
                         f"{source}: no file matches; correct the pattern, or the folder it begins with."
@@ -71,7 +84,7 @@ def backfill(
     Raises UnknownOption, and for a prefix that cannot be listed SourceNotFound and so on, before anything is started;
     SetupError.
     """
-    options = parse_options(assignments)
+    options = _options(assignments)
     next(list_media(prefix, Selection(), settings().s3), None)
     with engine(cluster_at_once=False):
         from flows.backfill_prefix import backfill_prefix
@@ -98,11 +111,13 @@ def backfill(
 
 def text_bank(bank: str, store: str | None, assignments: Sequence[str]) -> TextBankReport:
     """Embeds a text bank where it is not embedded yet."""
-    options = parse_options(assignments)
+    options = _options([*assignments, f"tags.bank={json.dumps(bank)}"])
     with engine():
         from flows.build_text_bank import build_text_bank
 
-        state: Any = build_text_bank(bank=bank, store=store, embeddings=options.embeddings, return_state=True)
+        state: Any = build_text_bank(
+            bank=options.tags.bank, store=store, embeddings=options.embeddings, return_state=True
+        )
         report: TextBankReport = state.result(_sync=True)
         return report
 
@@ -114,7 +129,17 @@ def plan_backfill(
     from flows.plan import make_plan
 
     root = open_store(store or settings().store)
-    return make_plan(prefix, root, parse_options(assignments), select, retry_quarantined=retry_quarantined)
+    return make_plan(prefix, root, _options(assignments), select, retry_quarantined=retry_quarantined)
+
+
+def _options(assignments: Sequence[str]) -> AnalyzeOptions:
+    """The options; what names a file of this command's folder does so by its whole path, wherever it is read."""
+    options = parse_options(assignments)
+    for section, option in FILES:
+        part = getattr(options, section)
+        whole = part.model_copy(update={option: whole_path(getattr(part, option))})
+        options = options.model_copy(update={section: whole})
+    return options
 
 
 def committed_result(report: AnalyzeReport, store: str | None) -> Result | None:
@@ -158,6 +183,7 @@ def engine(*, cluster_at_once: bool = True) -> Iterator[None]:
     """
     if os.environ.get("REELFLOW_DEBUG"):
         logging.basicConfig(level=logging.DEBUG)
+        redaction.keep_quiet()
     from flows.local_cluster import begin_imports, local_scheduler, stop_local_cluster
 
     cluster_at_once = cluster_at_once and settings().dask_address is None

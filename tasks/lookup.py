@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from tasks import credentials
 from tasks.core import fetch, text_bank
 from tasks.core.errors import (
     EmptySource,
@@ -70,9 +71,17 @@ def source_file(media: MediaRef) -> Iterator[Path]:
 
 def _fetch(source: str, limits: LimitOptions) -> fetch.Fetched:
     here = settings()
-    return fetch.fetch(
-        source, here.cache, limits, here.cache_bytes, allow_private_hosts=here.allow_private_hosts, s3=here.s3
-    )
+    address = credentials.resolve(source)
+    try:
+        return fetch.fetch(
+            address, here.cache, limits, here.cache_bytes, allow_private_hosts=here.allow_private_hosts, s3=here.s3
+        )
+    except ReelflowError as error:
+        raise type(error)(hide_secrets(error.message), detail=hide_secrets(error.detail)) from None
+    except Exception as error:
+        if hide_secrets(str(error)) == str(error):
+            raise
+        raise unexpected(error) from None
 
 
 def find_models(options: AnalyzeOptions) -> tuple[dict[str, ModelInfo], list[str]]:
@@ -152,10 +161,12 @@ def _detector(options: DetectionOptions, here: Settings) -> ModelInfo:
 
 
 def answer(source: str, store: str, options: AnalyzeOptions) -> AnalyzeReport | None:
-    """The report of a source that is already analysed or cannot be; None where there is work to do."""
+    """The report of a source that is analysed already or cannot be; None where that takes work, or the Prefect API."""
     started = time.monotonic()
     root = open_store(store)
     found: MediaRef | None = None
+    if not credentials.at_hand(source):
+        return None
     try:
         found = fetch_source(source, root.address, options.limits)
         models, _ = find_models(options)

@@ -44,6 +44,15 @@ class Settings(BaseSettings):
         300.0, ge=0, le=24 * 3600, description="How long a run waits for another worker when the last one is lost"
     )
     download: bool = Field(True, description="Allow model libraries to download weights that are named and missing")
+    allowed_sources: str = Field(
+        "",
+        description="What runs of deployments may read, separated by spaces: s3://bucket/prefix, https://host/path, a "
+        "folder, secret://NAME; default: the bucket of the store, or its folder and the folder `inbox` beside it",
+    )
+    allowed_stores: str = Field(
+        "",
+        description="Where runs of deployments may write, likewise; default: the bucket or folder of the store",
+    )
     allow_private_hosts: bool = Field(False, description="Allow http(s) sources on private and loopback addresses")
     s3: S3Options = Field(S3Options(), description="How buckets are spoken to")
     object_cache_bytes: int = Field(

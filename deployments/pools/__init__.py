@@ -21,7 +21,14 @@ from tasks.core.errors import SetupError
 FOLDER = Path(__file__).resolve().parent
 KINDS = ("process", "docker", "kubernetes", "ecs")
 
-PASSED_ON = ("REELFLOW_STORE", "REELFLOW_DASK_ADDRESS", "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION")
+PASSED_ON = (
+    "REELFLOW_STORE",
+    "REELFLOW_DASK_ADDRESS",
+    "REELFLOW_ALLOWED_SOURCES",
+    "REELFLOW_ALLOWED_STORES",
+    "AWS_ENDPOINT_URL",
+    "AWS_DEFAULT_REGION",
+)
 """What flow runs in containers get from the environment of `apply`. Nothing secret: whoever can see the server
 can read job templates. Processes have their worker's environment."""
 

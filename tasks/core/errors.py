@@ -6,6 +6,7 @@
     │   ├── PermissionDenied      permission_denied  credentials are missing or refused
     │   ├── UnreadableSource      unreadable         the disk fails at it, and not at the files beside it
     │   ├── UnsupportedSource     unsupported_source a folder, a device, a scheme we do not read
+    │   ├── NotAllowed            not_allowed        a parameter with credentials, or outside what deployments may name
     │   ├── EmptySource           empty              zero bytes
     │   ├── NotMedia              not_media          text, an archive, an image, subtitles only
     │   ├── ForbiddenFormat       forbidden_format   a playlist or script that names other files
@@ -79,6 +80,10 @@ class UnreadableSource(PermanentError):
 
 class UnsupportedSource(PermanentError):
     code = "unsupported_source"
+
+
+class NotAllowed(PermanentError):
+    code = "not_allowed"
 
 
 class EmptySource(PermanentError):

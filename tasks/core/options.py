@@ -202,6 +202,10 @@ class AnalyzeOptions(Section):
     limits: LimitOptions = LimitOptions()
 
 
+FILES = (("transcript", "model"), ("detections", "weights"), ("embeddings", "model"), ("tags", "bank"))
+"""Options, by section, that name a model, a bank or a file of it."""
+
+
 class _Values(yaml.SafeLoader):
     """YAML scalars of version 1.2: only true and false are booleans, so that `no` stays a language."""
 

@@ -8,7 +8,6 @@ S3-compatible servers, so they are sent only where S3 requires them (AWS_REQUEST
 from __future__ import annotations
 
 import functools
-import logging
 import os
 import random
 import ssl
@@ -18,6 +17,8 @@ from collections.abc import Generator
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from tasks.core.redaction import keep_quiet
 
 MIB = 2**20
 CHUNK_BYTES = MIB
@@ -113,8 +114,7 @@ def make_client(session: Any, options: S3Options, owner: str | None, **arguments
     from botocore.config import Config
     from botocore.exceptions import InvalidEndpointConfigurationError
 
-    for library in ("boto3", "botocore", "s3transfer", "urllib3"):
-        _keep_quiet(library)
+    keep_quiet()
     checksums = {name: "when_required" for name in _CHECKSUMS if f"AWS_{name.upper()}" not in os.environ}
     config = Config(
         # botocore's own retries stop when a quota is used up, and an answer such as 404 never gives quota back.
@@ -140,13 +140,6 @@ def make_client(session: Any, options: S3Options, owner: str | None, **arguments
 
 
 _CHECKSUMS = ("request_checksum_calculation", "response_checksum_validation")
-
-
-def _keep_quiet(library: str) -> None:
-    """At DEBUG these log session tokens and signatures, at INFO where they found credentials."""
-    logger = logging.getLogger(library)
-    if logger.level < logging.WARNING:
-        logger.setLevel(logging.WARNING)
 
 
 def _adds(options: S3Options, owner: str | None) -> Any:

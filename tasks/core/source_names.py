@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit, urlunsplit
 
+from tasks.core.redaction import redact
+
 MOST_LETTERS = 60
 """Of a short name."""
 
@@ -14,11 +16,48 @@ _SIGNED = re.compile(
 )
 _USER = re.compile(r"^(https?:/?|//)[^/?#@]*@", re.IGNORECASE)
 """What is meant as a URL and lacks some of its first letters is taken for a path; its secrets are secrets still."""
-_URL = re.compile(r"\b[A-Za-z][A-Za-z0-9+.-]*:/+[^\s'\"<>]+")
+_URL = re.compile(r"\b[A-Za-z][A-Za-z0-9+.-]*:/+[^\s'\"<>]*[^\s'\"<>:;,.]")
+
+_NAME = "[a-z0-9][a-z0-9-]{0,62}"
+"""Of a secret: what Prefect takes as the name of a block."""
+_WHOLE = re.compile(rf"secret://({_NAME})")
+_LIKE_WHOLE = re.compile(r"secret://[A-Za-z0-9-]{1,63}")
+WEB = "(?!(?:[sS]3|[fF][iI][lL][eE]):)[A-Za-z][A-Za-z0-9+.-]+:/+"
+"""Beginning of an address that may carry credentials; names of files and of objects hold any character."""
+_BOUND = re.compile(rf"({WEB}[^#]*)#secret=({_NAME})")
+
+CREDENTIALS = rf"^{WEB}(?:[^/?#]*@|[^?#]*\?|[^#]*#(?!secret={_NAME}$))|^(?:[sS]3:)?//[^/?#]*@"
+"""Pattern, also for a JSON schema, of sources that may carry credentials: of a user, in a query or in a fragment."""
+_CREDENTIALS = re.compile(CREDENTIALS)
+
+
+def carries_credentials(source: str) -> bool:
+    """May this let someone in who only sees it? Then it is no name, and no parameter of a run, which Prefect keeps."""
+    return _CREDENTIALS.search(source) is not None
+
+
+def named_secret(source: str) -> tuple[str, str | None] | None:
+    """Name of the secret that a source lies in, and the address that it must be of; None for any other source.
+
+    `secret://NAME`: the secret is the address. `ADDRESS#secret=NAME`: it is this address, or the one of a folder above
+    it, with credentials.
+    """
+    if whole := _WHOLE.fullmatch(source):
+        return whole[1], None
+    if bound := _BOUND.fullmatch(source):
+        return bound[2], bound[1]
+    return None
 
 
 def display_source(source: str) -> str:
-    """A source as it may be shown and stored: no user, password, query or fragment of a URL, no control characters."""
+    """A source as it may be shown and stored: no user, password, query or fragment of a URL, no control characters.
+
+    Secrets are shown by name: secret://NAME, and of ADDRESS#secret=NAME the address.
+    """
+    if _LIKE_WHOLE.fullmatch(source):
+        return source
+    if (bound := _BOUND.fullmatch(source)) and bound[1].isprintable() and not carries_credentials(bound[1]):
+        return bound[1]
     scheme = source.partition("://")[0].lower()
     if scheme in ("http", "https"):
         try:
@@ -38,8 +77,8 @@ def display_source(source: str) -> str:
 
 
 def hide_secrets(text: str) -> str:
-    """A text of ours or of a library with each URL in it as display_source shows it."""
-    return _URL.sub(lambda found: display_source(found[0]), text)
+    """A text of ours or of a library with each URL in it as display_source shows it, and without any known secret."""
+    return _URL.sub(lambda found: display_source(found[0]), redact(text))
 
 
 def short_name(source: str) -> str:

@@ -22,7 +22,7 @@ MAX_BYTES = 4 * 2**20
 
 def _with_place(template: str) -> str:
     if template.count("{}") != 1 or template.replace("{}", "").count("{"):
-        raise ValueError(f"the template {template!r} needs {{}} once, where the tag goes")
+        raise ValueError("a template needs {} once, where the tag goes")
     return template
 
 
@@ -47,9 +47,11 @@ class TextBank(BaseModel):
         count = len(self.tags) * len(self.templates) + len(self.descriptions)
         if not self.tags or count > MOST_TEXTS:
             raise ValueError(f"it makes {count} texts; a bank has at least one tag and at most {MOST_TEXTS} texts")
-        for texts in (self.tags, self.descriptions):
+        for name, texts in (("tags", self.tags), ("descriptions", self.descriptions)):
             if len(set(texts)) < len(texts):
-                raise ValueError(f"{next(text for text in texts if texts.count(text) > 1)!r} stands there twice")
+                first = {text: number for number, text in reversed(list(enumerate(texts)))}
+                twice = next(number for number, text in enumerate(texts) if first[text] < number)
+                raise ValueError(f"number {twice + 1} of the {name} stands there twice")
         return self
 
     @property
@@ -59,16 +61,17 @@ class TextBank(BaseModel):
 
 
 def resolve_bank(name: str, models: Path | None, *, bundled: bool) -> Path:
-    """The file of a bank: a path, `text_banks/NAME.yaml` in the models folder, or one that comes with Reelflow.
+    """The file of a bank: a path (with a /), `text_banks/NAME.yaml` in the models folder, or one of Reelflow's own.
 
     auto is the default bank, or with the bundled model the one that it was trained for.  Raises BadTextBank.
     """
     if name == "auto":
         name = BUNDLED if bundled else DEFAULT
     folders = [folder for folder in (models / "text_banks" if models else None, SHIPPED) if folder]
-    places = [Path(name)] if "/" in name or name.endswith((".yaml", ".yml")) else [f / f"{name}.yaml" for f in folders]
+    file = name if name.endswith((".yaml", ".yml")) else f"{name}.yaml"
+    places = [Path(name).expanduser()] if "/" in name else [folder / file for folder in folders]
     for place in places:
-        if place.is_file():
+        if place.is_file() and ("/" in name or place.resolve().is_relative_to(place.parent.resolve())):
             return place
     known = sorted(file.stem for folder in folders for file in folder.glob("*.yaml"))
     raise BadTextBank(
@@ -78,19 +81,37 @@ def resolve_bank(name: str, models: Path | None, *, bundled: bool) -> Path:
 
 
 def read_bank(path: Path) -> TextBank:
-    """Reads a bank's file. Raises BadTextBank that says what is wrong in it and where."""
+    """Reads a bank's file. Raises BadTextBank that says what is wrong in which line, and never what stands there."""
     try:
         if path.stat().st_size > MAX_BYTES:
             raise BadTextBank(f"{path}: a text bank has at most {MAX_BYTES // 2**20} MB")
-        return TextBank.model_validate(_read_yaml(path))
+        text = path.read_text("utf-8")
     except OSError as error:
-        raise BadTextBank(f"{path}: cannot be read ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BadTextBank(f"{path}: is no YAML: {' '.join(str(error).split())[:300]}") from error
+        raise BadTextBank(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        raise BadTextBank(f"{path}: is no text in UTF-8, at byte {error.start + 1}") from None
+    root: yaml.Node | None = None
+    try:
+        loader = _Loader(text)
+        root = loader.get_single_node()
+        return TextBank.model_validate(loader.construct_document(root) if root else None)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the bank"
-        raise BadTextBank(f"{path}: {place}: {first['msg'].removeprefix('Value error, ')}") from error
+        where = ".".join(str(part) for part in first["loc"] if part in TextBank.model_fields or isinstance(part, int))
+        says = f"{where or 'the bank'}: {first['msg'].removeprefix('Value error, ')}"
+        if first["type"] == "extra_forbidden":
+            says = f"a bank has no such field, only {', '.join(TextBank.model_fields)}"
+        raise BadTextBank(f"{path}: {_place(root, first['loc'])}{says}") from None
+    except _NoAliases as error:
+        raise BadTextBank(f"{path}: {_line(error.problem_mark)}{error.problem}") from None
+    except yaml.MarkedYAMLError as error:
+        raise BadTextBank(f"{path}: {_line(error.problem_mark or error.context_mark)}is no YAML") from None
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise BadTextBank(f"{path}: is no YAML") from None
+
+
+class _NoAliases(yaml.MarkedYAMLError):
+    pass
 
 
 class _Loader(yaml.SafeLoader):
@@ -98,9 +119,24 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.events.AliasEvent):
-            raise yaml.YAMLError("aliases (*name) are not taken here; write the texts out")
+            says = "aliases (*name) are not taken here; write the texts out"
+            raise _NoAliases(problem=says, problem_mark=self.get_mark())
         return super().compose_node(parent, index)
 
 
-def _read_yaml(path: Path) -> Any:
-    return yaml.load(path.read_text("utf-8"), _Loader)  # noqa: S506 - a subclass of SafeLoader
+def _place(node: yaml.Node | None, location: tuple[int | str, ...]) -> str:
+    """Where in a file a value stands, or whatever of its surroundings is there."""
+    mark = None
+    for part in location:
+        if isinstance(node, yaml.MappingNode):
+            at, node = next(((key, value) for key, value in node.value if key.value == part), (None, None))
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+            at = node = node.value[part]
+        else:
+            break
+        mark = at.start_mark if at else mark
+    return _line(mark)
+
+
+def _line(mark: Any) -> str:
+    return f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""

@@ -7,7 +7,6 @@ with their queries, so they are not chained.
 from __future__ import annotations
 
 import functools
-import logging
 import os
 import socket
 import ssl
@@ -27,6 +26,7 @@ from tasks.core.errors import (
     Throttled,
     UnsupportedSource,
 )
+from tasks.core.redaction import keep_quiet
 from tasks.core.remote import Remote
 from tasks.core.source_names import display_source
 from tasks.core.watchdog import Watchdog
@@ -53,8 +53,7 @@ def open_http(url: str, validator: dict[str, str], *, allow_private_hosts: bool,
     """
     import httpx
 
-    for library in ("httpx", "httpcore"):  # at INFO and DEBUG they log whole URLs
-        logging.getLogger(library).setLevel(max(logging.WARNING, logging.getLogger(library).level))
+    keep_quiet()
     shown = display_source(url)
     headers = {"Accept-Encoding": "identity", "User-Agent": "reelflow"}
     if "etag" in validator:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tasks.core.schema import MediaRef
-from tasks.core.source_names import display_source, hide_secrets, short_name
+from tasks.core.source_names import carries_credentials, display_source, hide_secrets, short_name
 
 SIGNED = "X-Amz-Credential=AKIA%2F20261128&X-Amz-Signature=s3cret"
 
@@ -25,6 +25,13 @@ SIGNED = "X-Amz-Credential=AKIA%2F20261128&X-Amz-Signature=s3cret"
         (f"https:/host/a.mp4?{SIGNED}", "https:/host/a.mp4"),
         (f"host/a.mp4?{SIGNED}", "host/a.mp4"),
         ("//me:s3cret@host/a.mp4", "//host/a.mp4"),
+        ("secret://gate-camera", "secret://gate-camera"),
+        ("secret://s3cret/path?x", "secret://..."),
+        ("https://host/a.mp4#secret=cdn", "https://host/a.mp4"),
+        ("https://me:s3cret@host/a.mp4#secret=cdn", "https://host/a.mp4"),
+        ("rtsp://host:554/live#secret=gate", "rtsp://host:554/live"),
+        ("rtsp://me:s3cret@host/live#secret=gate", "rtsp://..."),
+        ("s3://bucket/key#secret=x", "s3://bucket/key#secret=x"),
         ("/a/what?now=1/b@c:d.mp4", "/a/what?now=1/b@c:d.mp4"),
         ("/a/new\nline\x1b[2J", "/a/new\\nline\\x1b[2J"),
     ],
@@ -33,6 +40,32 @@ def test_what_is_shown_of_a_source(source: str, shown: str) -> None:
     assert display_source(source) == shown
     assert "s3cret" not in short_name(source)
     assert "s3cret" not in MediaRef(media_id="m", source=source, bytes=1, store="file:///s").name
+
+
+@pytest.mark.parametrize(
+    ("source", "carries"),
+    [
+        ("https://me:pw@host/a", True),
+        ("https://token@host", True),
+        ("HTTPS://host/a?id=1", True),
+        ("https://host/a#x", True),
+        ("https://host/a#secret=cdn&token=x", True),
+        ("https://host/a?x#secret=cdn", True),
+        ("https:/host/a?sig=1", True),
+        ("rtsp://me:pw@host/live", True),
+        ("s3://key:pw@bucket/a", True),
+        ("//me:pw@host/a", True),
+        ("https://host/a@b:c", False),
+        ("https://host/a#secret=cdn", False),
+        ("secret://gate", False),
+        ("s3://bucket/what?token=1#x@y", False),
+        ("file:///a/what?token=1#x@y", False),
+        ("/a/what?token=1#x@y", False),
+        ("a?token=1.mp4", False),
+    ],
+)
+def test_what_may_carry_credentials(source: str, carries: bool) -> None:
+    assert carries_credentials(source) is carries
 
 
 def test_a_short_name_is_the_last_part() -> None:

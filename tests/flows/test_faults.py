@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-import sqlite3
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -230,62 +226,3 @@ def test_what_is_no_source_leaves_no_record(runs: Runs, tmp_path: Path) -> None:
     assert json.loads(record.read_text())["code"] == "not_media"
     empty.write_bytes(tiny(10))
     assert _analyze(runs, empty)["status"] == "done"
-
-
-@pytest.mark.slow
-def test_the_secrets_of_a_url_stay_with_it(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> None:
-    """In the parameters of the run, which needs them, and in no name, log, artifact, event, result or message."""
-    home = new_prefect_home(tmp_path_factory)
-    with _served(tiny(11)) as (host, asked):
-        url = f"http://us3r:pw-s3cret@{host}/clip.mp4?X-Amz-Signature=sig-s3cret#frag-s3cret"
-        bad = f"http://us3r:pw-s3cret@{host}/none.mp4?token=sig-s3cret"
-        environment = {"REELFLOW_ALLOW_PRIVATE_HOSTS": "true", "REELFLOW_DEBUG": "1", "no_proxy": "127.0.0.1"}
-        command: list[str | Path] = ["analyze", url, bad, "--store", tmp_path / "store", "--json", *BUNDLED_SETS]
-        done = flows(*command, home=home, environment=environment)
-    assert done.returncode == 3, done.stderr[-3000:]
-    assert any("sig-s3cret" in path for path in asked)
-    assert [json.loads(line)["source"] for line in done.stdout.splitlines()] == [
-        f"http://{host}/clip.mp4",
-        f"http://{host}/none.mp4",
-    ]
-    assert "s3cret" not in done.stdout + done.stderr
-    for path in (path for path in (tmp_path / "store").rglob("*") if path.is_file()):
-        assert b"s3cret" not in path.read_bytes(), path
-    assert list(_told_to_prefect(home / "prefect.db", "s3cret")) == [("flow_run", "parameters")]
-
-
-@contextmanager
-def _served(content: bytes) -> Iterator[tuple[str, list[str]]]:
-    """Host and port of a server that has this content as /clip.mp4, and the paths that it is asked for."""
-    asked: list[str] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            asked.append(self.path)
-            self.send_response(200 if self.path.startswith("/clip.mp4") else 404)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"127.0.0.1:{server.server_address[1]}", asked
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
-def _told_to_prefect(database: Path, secret: str) -> Iterator[tuple[str, str]]:
-    """Tables and columns that hold the secret."""
-    with closing(sqlite3.connect(database)) as connection:
-        tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        assert "flow_run" in tables
-        for table in tables:
-            rows = connection.execute(f'SELECT * FROM "{table}"')  # noqa: S608
-            columns = [column[0] for column in rows.description]
-            for column in {c for row in rows for c, value in zip(columns, row, strict=True) if secret in str(value)}:
-                yield table, column

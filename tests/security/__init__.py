@@ -1,0 +1,1 @@
+"""Attacks: each stood open once."""

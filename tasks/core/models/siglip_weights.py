@@ -49,10 +49,10 @@ def resolve_siglip(
             raise not_found("no SigLIP model", folders, ON_GPU if has_gpu(gpu) else ON_CPU)
         ranked.sort(key=lambda found: (-found[0] if has_gpu(gpu) else found[0], str(found[1])))
         return _weights(ranked[0][1])
-    path = Path(name).expanduser()
-    if path.is_dir() and (path / "config.json").is_file():
-        return _weights(path)
-    if path.is_absolute() or name.startswith((".", "~")) or not REPOSITORY.fullmatch(name):
+    if not REPOSITORY.fullmatch(name):
+        path = Path(name).expanduser()
+        if (path / "config.json").is_file():
+            return _weights(path)
         raise ModelNotFound(f"{name}: there is no SigLIP folder (config.json, model.safetensors); check the path")
     repository = name if "/" in name else f"{OWNER}/{name}"
     found = _named(repository, models_dir)

@@ -210,13 +210,13 @@ def _kind(stem: str) -> Kind | None:
 
 
 def _explicit(name: str) -> Path | None:
-    """The file that `name` is the path of; a bare name is a path only with a folder in it, or where the file exists."""
+    """The file that `name` is the path of; a bare name is none, whatever lies in the folder that this process is in."""
     path = Path(name).expanduser()
-    if path.is_file():
-        return path
-    if len(path.parts) > 1:
+    if os.sep not in name:
+        return None
+    if not path.is_file():
         raise ModelNotFound(f"{name}: there is no such weights file; check the path")
-    return None
+    return path
 
 
 def _folders(kind: Kind, models_dir: Path | None) -> list[Path]:
