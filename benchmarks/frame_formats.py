@@ -276,12 +276,12 @@ def _default_video(folder: Path) -> Path:
         return path
     import imageio_ffmpeg
 
-    from tasks.core.sandbox import Bounds, run_confined
+    from tasks.core.sandbox.children import Bounds, run_program
 
     path = folder / "generated.mp4"
     source = ["-f", "lavfi", "-i", "testsrc2=s=1280x720:r=25:d=16,noise=alls=12:allf=t"]
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", *source, "-crf", "20", str(path)]
-    done = run_confined(command, Bounds(300, 300))
+    done = run_program(command, Bounds(300, 300), writes=[folder])
     if done.returncode != 0:
         raise SystemExit(f"no video could be generated: {done.stderr}")
     return path

@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Literal
 
 import httpx
+from imageio_ffmpeg import get_ffmpeg_exe
 
 from flows.local_cluster import planned_workers
 from tasks.core.errors import ReelflowError
 from tasks.core.fetch import display_source
 from tasks.core.host import available_cores, available_memory
+from tasks.core.sandbox.children import Bounds, run_program
+from tasks.core.sandbox.confine import lacking
 from tasks.lookup import look_for_models
 from tasks.settings import settings
 from tasks.store import open_store
@@ -38,6 +41,7 @@ def check_all(store: str | None = None) -> Iterator[Check]:
     """Every check, as it is done; `store` is the address of another store than the one that is set."""
     yield _python()
     yield _ffmpeg()
+    yield _confinement()
     yield Check("cpu", "ok", f"{available_cores()} cores")
     yield _gpu()
     yield _memory()
@@ -58,14 +62,32 @@ def _python() -> Check:
 
 
 def _ffmpeg() -> Check:
-    from imageio_ffmpeg import get_ffmpeg_exe
-
     try:
         binary = get_ffmpeg_exe()
         first = subprocess.run([binary, "-version"], capture_output=True, text=True, timeout=TIMEOUT_S, check=True)
     except (OSError, RuntimeError, subprocess.SubprocessError) as error:
         return Check("ffmpeg", "fault", str(error), "install again with make setup; it comes with imageio-ffmpeg")
     return Check("ffmpeg", "ok", " ".join(first.stdout.split()[:3]))
+
+
+def _confinement() -> Check:
+    """What decoders of untrusted media are kept from, and that they work so."""
+    lacks = lacking()
+    try:
+        done = run_program([get_ffmpeg_exe(), "-version"], Bounds(wall_s=TIMEOUT_S, cpu_s=TIMEOUT_S))
+    except (OSError, RuntimeError) as error:
+        return Check("sandbox", "fault", str(error), "decoders cannot be started; install again with make setup")
+    if done.returncode:
+        last = (done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1]
+        return Check("sandbox", "fault", last, "ffmpeg does not run confined; report this with the output of uname -a")
+    if lacks:
+        return Check(
+            "sandbox",
+            "note",
+            "; ".join(lacks),
+            "analyse only media that you trust here, or use Linux 6.12 or later without a filter that forbids Landlock",
+        )
+    return Check("sandbox", "ok", "decoders have no network, no keys and no files but their own")
 
 
 def _gpu() -> Check:

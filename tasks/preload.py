@@ -12,6 +12,8 @@ import logging
 import threading
 from typing import Any
 
+from tasks.core.frames import DECODER
+from tasks.core.sandbox.children import warm
 from tasks.threads import threads_per_task
 
 EVERY_WORKER = (
@@ -46,6 +48,7 @@ def dask_setup(worker: Any) -> None:
     from tasks.settings import settings
 
     on_gpu = "GPU" in worker.state.total_resources
+    warm(DECODER)  # beside the imports of this process
     import_all(gpu=on_gpu)
     cv2.setNumThreads(threads_per_task())
     run_coro_as_sync(asyncio.sleep(0))  # starts the event loop that Prefect's engine asks for limits on

@@ -17,7 +17,7 @@ from prefect.tasks import exponential_backoff
 
 from tasks import artifacts, canary
 from tasks.core.errors import SourceChanged, TransientError
-from tasks.core.sandbox import child_cpu_s
+from tasks.core.sandbox.children import child_cpu_s
 from tasks.core.schema import ArtifactRef, MediaRef, StageTiming
 from tasks.store import open_store
 

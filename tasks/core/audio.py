@@ -15,7 +15,7 @@ import numpy.typing as npt
 from tasks.core import channels, ffmpeg
 from tasks.core.errors import CorruptMedia, DamagedArtifact, OptionError, ToolFailed
 from tasks.core.options import Channel
-from tasks.core.schema import Heard, HeardChannel, MediaInfo
+from tasks.core.schema import MOST_PIXELS, Heard, HeardChannel, MediaInfo
 from tasks.core.straighten import straighten_sound
 
 SAMPLE_RATE = 16_000
@@ -95,7 +95,8 @@ def _transcode(path: Path, info: MediaInfo, out: Path, channel: Channel, timeout
     samples = sample_count(info.duration_s)
     only = _number(channel, info.audio.channels)
     compare = channel == "auto" and info.audio.channels > 1
-    sound = ffmpeg.open_media(path, info.container)[str(info.audio.index)]
+    most_pixels = info.video.most_pixels if info.video else MOST_PIXELS
+    sound = ffmpeg.open_media(path, info.container, max_pixels=most_pixels)[str(info.audio.index)]
     if only is not None:
         sound = sound.filter("channelmap", map=str(only), channel_layout="mono")
     with tempfile.TemporaryDirectory(dir=out.parent, prefix="channels-") as folder:

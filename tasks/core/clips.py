@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks.core import ffmpeg
+from tasks.core import decoding, ffmpeg
 from tasks.core.audio import SAMPLE_RATE, sample_count
 from tasks.core.errors import CorruptMedia
 from tasks.core.options import ClipOptions
-from tasks.core.picture import DECODER_OPTIONS, display_filters
+from tasks.core.picture import DECODER_OPTIONS, display_filters, tone_table
+from tasks.core.sandbox.children import Bounds
 from tasks.core.schema import Interval, MediaInfo, VideoStream
 from tasks.core.straighten import straighten_picture
 
@@ -102,7 +103,8 @@ def cut_clips(
             due = [(clip, out) for clip, out in wanted if way.hold or not _stands_still(seen.video, clip)]
             for at in range(0, len(due), per_run):
                 _cut(source, seen, track, due[at : at + per_run], options, threads, way)
-            wanted = [(clip, out) for clip, out in wanted if not _is_whole(out, clip, with_picture=bool(info.video))]
+            whole = _whole(path, due, with_picture=bool(info.video))
+            wanted = [(clip, out) for clip, out in wanted if out not in whole]
     if lost := [clip for clip, out in wanted if not out.exists()]:
         raise CorruptMedia(f"{ffmpeg.media_name(path)}: nothing of its clip at {lost[0].start:.2f} s can be decoded")
     return outs
@@ -158,6 +160,7 @@ def _cut(
             media=path,
             timeout_s=ffmpeg.timeout_for(reads_s, REALTIME_FACTOR * max(1.0, pixels / FULL_HD)),
             global_options=["-copyts"],
+            reads=[table] if (table := info.video and tone_table(info.video)) else [],
         )
     except CorruptMedia:
         for _, out in batch:
@@ -207,10 +210,12 @@ def _output(
     if seek_s is not None:
         seek = {"ss": f"{info.start_offset_s + seek_s:.6f}", "seek_timestamp": 1, "noaccurate_seek": None}
     # without sound: it may lie far from the last frame in the file
-    source = ffmpeg.open_media(path, info.container, threads=threads, an=None, **DECODER_OPTIONS, **seek)
+    coded = ffmpeg.open_media(
+        path, info.container, threads=threads, max_pixels=video.most_pixels, an=None, **DECODER_OPTIONS, **seek
+    )
     delay_s = video.decoding_delay / video.fps
     last_s = end_s + float(delay_s) + max(0.0, video.start)  # no frame after it is displayed, or is the first
-    picture = source[str(video.index)].filter("trim", end=f"{last_s:.6f}")
+    picture = coded[str(video.index)].filter("trim", end=f"{last_s:.6f}")
     # a finer clock first: some containers count in whole frames, and a clip may begin between two
     picture = picture.filter("settb", "1/90000").filter("setpts", f"round(PTS-({zero_s + float(delay_s):.9f})/TB)")
     if way.hold:
@@ -235,16 +240,21 @@ def _output(
     )
 
 
-def _is_whole(out: Path, clip: Interval, *, with_picture: bool) -> bool:
-    """Is this file of our own making there, with pictures from its start to its end?"""
-    import av
-
-    if not out.exists() or not with_picture:
-        return out.exists()
-    begins, ends = clip.duration_s, 0.0
-    with av.open(str(out)) as container:
-        for packet in container.demux(container.streams.video) if container.streams.video else ():
-            if packet.pts is not None:
-                begins = min(begins, float(packet.pts * packet.time_base))
-                ends = max(ends, float((packet.pts + (packet.duration or 0)) * packet.time_base))
-    return begins <= MOST_OFF_S and abs(ends - clip.duration_s) <= MOST_OFF_S
+def _whole(media: Path, cut: Sequence[tuple[Interval, Path]], *, with_picture: bool) -> set[Path]:
+    """Which of these files are there, with pictures from start to end."""
+    there = [(clip, out) for clip, out in cut if out.exists()]
+    if not with_picture or not there:
+        return {out for _, out in there}
+    spans = decoding.call(
+        "tasks.core.clip_pictures",
+        *(str(out.absolute()) for _, out in there),
+        media=media,
+        doing="looking at its clips",
+        bounds=Bounds(ffmpeg.LOWER_BOUND_S, ffmpeg.LOWER_BOUND_S),
+        reads=[out for _, out in there],
+    )
+    return {
+        out
+        for (clip, out), span in zip(there, spans, strict=True)
+        if span and span[0] <= MOST_OFF_S and abs(span[1] - clip.duration_s) <= MOST_OFF_S
+    }

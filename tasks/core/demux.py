@@ -1,10 +1,7 @@
-"""What libavformat finds in one file, as JSON on stdout: run as a child process by probe.py (sandbox.python).
+"""What libavformat finds in one file, as JSON on stdout: run in a confined child by probe.py (decoding.py).
 
-Its arguments: PATH MAX_PIXELS MAX_STREAMS FORMATS.
-
-Parsers of hostile containers crash and hang; here they take a process of 0.2 s with them, not a worker. libavformat has
-the bytes through a Python object: it sees no file name, so that no extension sways it, and this process has no
-descriptor left with which a script or a playlist could open what it names.
+libavformat has the bytes through a Python object: it sees no file name, so that no extension sways it, and this process
+has no descriptor left with which a script or a playlist could open what it names.
 """
 
 from __future__ import annotations
@@ -12,7 +9,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import re
 import resource
 import sys
 from dataclasses import dataclass
@@ -25,6 +21,8 @@ import av.subtitles.codeccontext
 import av.subtitles.stream
 import av.subtitles.subtitle
 
+from tasks.core.ffmpeg import TOO_LARGE
+from tasks.core.options import LimitOptions
 from tasks.core.packet_meter import PacketMeter, read_packets, seconds, timing
 from tasks.core.promises import promised
 from tasks.core.recordings import Recording, RecordingFile, counterpart, recordings
@@ -33,7 +31,6 @@ LAST_PACKETS = 3
 """A cut packet so near to the end means a file that was cut: parsers hold back one or two."""
 UNSTAMPED = frozenset({"avi", "asf"})
 """Containers without presentation times: libavformat guesses them where frames are reordered."""
-TOO_LARGE = re.compile(r"Picture size (\d+)x(\d+) (?:is invalid|exceeds)")
 
 
 class Refused(Exception):
@@ -73,7 +70,7 @@ class Logs:
         return max(((int(w), int(h)) for w, h in sizes), key=lambda size: size[0] * size[1], default=(0, 0))
 
 
-def describe(path: str, max_pixels: int, max_streams: int, formats: str, logs: Logs) -> dict[str, Any]:
+def describe(path: str, limits: LimitOptions, formats: str, logs: Logs) -> dict[str, Any]:
     """The container and its streams, measured by demuxing all of it and decoding one frame of each stream."""
     found, size, promise = recordings(Path(path)), Path(path).stat().st_size, promised(Path(path))
     is_short = not promise.is_kept(size)
@@ -81,8 +78,8 @@ def describe(path: str, max_pixels: int, max_streams: int, formats: str, logs: L
     sources: list[Any] = [Bytes(path)] if whole else [RecordingFile(Path(path), recording) for recording in found]
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))  # stdin, stdout, stderr: nothing can be opened any more
     with _open(sources[0], formats, logs) as container:
-        _check_claims(container, max_pixels, max_streams, logs)
-        facts = [_stream(stream, max_pixels) for stream in container.streams]
+        _check_claims(container, limits, logs)
+        facts = [_stream(stream, limits.max_pixels) for stream in container.streams]
         if container.format.name in UNSTAMPED:
             for fact in facts:
                 fact["reordered"], fact["order_open"] = fact["order_open"], False
@@ -90,16 +87,16 @@ def describe(path: str, max_pixels: int, max_streams: int, formats: str, logs: L
         end_s = None if container.duration is None else (start_s or 0.0) + container.duration / 1_000_000
         estimated = logs.has("Estimating duration from bitrate")
         endless = logs.has("Ignoring maximum wav data size")
-        measured = _measure(container, facts, sources[0].fileno(), Measured())
-        _check_claims(container, max_pixels, max_streams, logs)
+        measured = _measure(container, facts, sources[0].fileno(), limits.max_packets, Measured())
+        _check_claims(container, limits, logs)
         for recording, source in zip(found[1:], sources[1:], strict=True):
             try:
                 later = _open(source, formats, logs)
             except Refused:
                 continue
-            _check_claims(later, max_pixels, max_streams, logs)
-            ahead = [_stream(stream, max_pixels) for stream in later.streams]
-            measured = _measure(later, ahead, source.fileno(), measured, recording.start)
+            _check_claims(later, limits, logs)
+            ahead = [_stream(stream, limits.max_pixels) for stream in later.streams]
+            measured = _measure(later, ahead, source.fileno(), limits.max_packets, measured, recording.start)
             for stream, fact in zip(container.streams, facts, strict=True):
                 other = counterpart(later.streams, stream)
                 if other is not None:
@@ -148,12 +145,15 @@ def _refusal(error: Any, logs: Logs) -> Refused:
     return Refused("corrupt", error.log[2].strip() or str(error.strerror))
 
 
-def _check_claims(container: Any, max_pixels: int, max_streams: int, logs: Logs) -> None:
-    if len(container.streams) > max_streams:
+def _check_claims(container: Any, limits: LimitOptions, logs: Logs) -> None:
+    if len(container.streams) > limits.max_streams:
         raise Refused("streams", str(len(container.streams)))
+    listed = sum(len(stream.index_entries) for stream in container.streams)
+    if listed > limits.max_packets:
+        raise Refused("packets", f"{listed} in its index")
     sizes = [(s.codec_context.width, s.codec_context.height) for s in container.streams.video if s.codec_context]
     for width, height in [*sizes, logs.largest_claim()]:
-        if width * height > max_pixels:
+        if width * height > limits.max_pixels:
             raise Refused("pixels", f"{width} x {height}")
 
 
@@ -210,14 +210,18 @@ class Measured:
     """Behind the last packet."""
 
 
-def _measure(container: Any, facts: list[dict[str, Any]], file: int, before: Measured, start: int = 0) -> Measured:
-    """Fill in what the packets tell of each stream of the recording that begins at byte `start`."""
+def _measure(
+    container: Any, facts: list[dict[str, Any]], file: int, most: int, before: Measured, start: int = 0
+) -> Measured:
+    """Fill in what the packets, `most` in all, tell of each stream of the recording that begins at byte `start`."""
     meters = [
         PacketMeter(stream, found, container.format, file, start)
         for stream, found in zip(container.streams, facts, strict=True)
     ]
     order = before.packets
-    for packet in read_packets(container):
+    for count, packet in enumerate(read_packets(container), order):
+        if count >= most:
+            raise Refused("packets", f"more than {most} of them")
         if packet.stream_index < len(meters) and packet.size:
             order += 1
             meters[packet.stream_index].take(packet, order)
@@ -239,12 +243,13 @@ def _append(fact: dict[str, Any], more: dict[str, Any]) -> None:
     fact["end"], fact["frames"], fact["declared_duration"] = more["end"] or fact["end"], None, None
 
 
-def main(path: str, max_pixels: str, max_streams: str, formats: str) -> None:
+def main(path: str, limits: str, formats: str) -> None:
+    """`limits` are LimitOptions, as JSON; `formats` names the demuxers that may be used."""
     av.logging.set_level(av.logging.WARNING)
     with av.logging.Capture(local=False) as lines:
         logs = Logs(lines)
         try:
-            answer = describe(path, int(max_pixels), int(max_streams), formats, logs)
+            answer = describe(path, LimitOptions.model_validate_json(limits), formats, logs)
         except Refused as refusal:
             answer = {"refused": refusal.verdict, "message": str(refusal)}
         except MemoryError:

@@ -11,12 +11,14 @@ import os
 import re
 import signal
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from tasks.core.errors import CorruptMedia, LimitExceeded, ToolFailed
 from tasks.core.host import available_cores
-from tasks.core.sandbox import Bounds, Finished, run_confined
+from tasks.core.sandbox.children import Bounds, Finished, run_program
+from tasks.core.schema import MOST_PIXELS
 
 PROTOCOLS = "file,pipe"
 DEMUXERS = (
@@ -30,6 +32,8 @@ LARGE_SHARE = 0.25
 """A child that held more than this share of the memory it may use was made large by its input."""
 LOWER_BOUND_S = 120.0
 """No run is given less: a busy machine must not quarantine a good file."""
+TOO_LARGE = re.compile(r"Picture size (\d+)x(\d+) (?:is invalid|exceeds)")
+"""What libav says of a frame with more pixels than it may have."""
 
 # what ffmpeg says of a file at fault; whose fault anything else is, tasks/canary.py finds out
 _MEDIA_FAULTS = re.compile(
@@ -75,7 +79,7 @@ def thread_count(threads: int | None) -> int:
 
 
 def open_media(
-    path: Path, container: str, *, threads: int | None = None, max_pixels: int = 2**31 - 1, **options: Any
+    path: Path, container: str, *, threads: int | None = None, max_pixels: int = MOST_PIXELS, **options: Any
 ) -> Any:
     """An ffmpeg-python input of a local media file with the allowlists set; `options` are ffmpeg's input options.
 
@@ -108,32 +112,44 @@ def run(
     media: Path,
     timeout_s: float,
     global_options: Sequence[str] = (),
+    reads: Sequence[Path] = (),
     memory_bytes: int = 4 * 2**30,
     file_bytes: int = 2**40,
 ) -> str:
     """Run one ffmpeg for one or several ffmpeg-python outputs and give what it wrote to stderr.
 
-    `media` is the input, for messages.  Raises CorruptMedia where the media is at fault, LimitExceeded where a bound
+    `media` is the input, for messages. It sees its inputs and what is in `reads`, and writes into the folders of its
+    outputs.  Raises CorruptMedia where the media is at fault, LimitExceeded where a bound
     stopped it, ToolFailed for anything else: that says nothing yet of whose fault it is.
     """
     import ffmpeg
 
     program = [binary(), "-nostdin", "-hide_banner", "-loglevel", "error", "-nostats", "-y", *global_options]
-    command = program + ffmpeg.get_args(ffmpeg.merge_outputs(*outputs))
+    arguments = ffmpeg.get_args(ffmpeg.merge_outputs(*outputs))
+    files = [
+        (before, Path(one.removeprefix("file:"))) for before, one in pairwise(arguments) if one.startswith("file:")
+    ]
+    inputs = [path for before, path in files if before == "-i"]
+    folders = {path.parent for before, path in files if before != "-i"}
     bounds = Bounds(timeout_s, timeout_s * max(2, os.cpu_count() or 1), memory_bytes, file_bytes)
     try:
-        done = run_confined(command, bounds)
+        done = run_program([*program, *arguments], bounds, reads=[*inputs, *reads], writes=sorted(folders))
     except OSError as error:
-        raise ToolFailed(f"ffmpeg ({command[0]}) could not be started: {error.strerror}") from error
+        raise ToolFailed(f"ffmpeg ({program[0]}) could not be started: {error.strerror}") from error
     if done.exceeded:
         raise LimitExceeded(
             f"{media_name(media)}: ffmpeg was stopped, it exceeded its {done.exceeded} bound "
             f"({timeout_s:.0f} s for media of this length); look at the file, it is far slower than media of its kind",
             detail=done.stderr,
         )
-    if done.returncode:
+    if done.returncode or TOO_LARGE.search(done.stderr):
         raise _failure(done, bounds, media)
     return done.stderr
+
+
+def too_large(name: str) -> str:
+    """The message for a media of which any frame is larger than it may be."""
+    return f"{name}: it has frames that are larger than limits.max_pixels, whatever its header says"
 
 
 def killed_for_memory(done: Finished, bounds: Bounds) -> bool:
@@ -143,10 +159,8 @@ def killed_for_memory(done: Finished, bounds: Bounds) -> bool:
 
 def _failure(done: Finished, bounds: Bounds, media: Path) -> Exception:
     name, returncode, stderr = media_name(media), done.returncode, done.stderr
-    if "exceeds specified max pixel count" in stderr:
-        return LimitExceeded(
-            f"{name}: its frames are larger than limits.max_pixels, whatever its header says", detail=stderr
-        )
+    if TOO_LARGE.search(stderr):
+        return LimitExceeded(too_large(name), detail=stderr)
     if "Cannot allocate memory" in stderr or "out of memory" in stderr.lower():
         return LimitExceeded(f"{name}: decoding it needs more memory than a media may use", detail=stderr)
     if returncode in (-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGFPE, -signal.SIGBUS, -signal.SIGILL):

@@ -13,6 +13,8 @@ from typing import Annotated, Any, ClassVar, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from tasks.core.schema import MOST_PIXELS
+
 
 class Section(BaseModel):
     model_config = ConfigDict(
@@ -35,9 +37,15 @@ class LimitOptions(Section):
     max_bytes: int = Field(20 * 2**30, ge=1, le=2**42, description="Largest source, in bytes")
     max_duration_s: float = Field(6 * 3600, gt=0, le=7 * 86400, description="Longest media, in seconds")
     max_pixels: int = Field(
-        8192 * 4320, ge=256, le=16384 * 16384, description="Largest frame, width x height in pixels"
+        MOST_PIXELS, ge=256, le=16384 * 16384, description="Largest frame, width x height in pixels"
     )
     max_streams: int = Field(32, ge=1, le=256, description="Most streams in the container")
+    max_packets: int = Field(
+        5_000_000,
+        ge=1000,
+        le=100_000_000,
+        description="Most packets in the container (frames, blocks of sound); each may take 100 bytes of memory",
+    )
 
 
 Channel = Literal["auto", "mix", "left", "right"] | Annotated[int, Field(ge=1, le=64)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,13 +57,17 @@ def orientation(matrix: tuple[int, ...] | None) -> tuple[int, bool]:
 class Display:
     """Turns decoded frames of one stream into displayed pictures of one size."""
 
-    def __init__(self, video: VideoStream, size: Size, scaler: str = "AREA") -> None:
-        """`size` is that of the displayed pictures, `scaler` one of libswscale's by the name that PyAV gives it."""
+    def __init__(self, video: VideoStream, size: Size, scaler: str = "AREA", table: Path | None = None) -> None:
+        """`size` is that of the displayed pictures, `scaler` one of libswscale's by the name that PyAV gives it.
+
+        `table` is tone_table's file, where that was made before.
+        """
         self._video = video
         self._size = size[::-1] if video.rotation % 180 else size
         self._scaler = scaler
         self._stored = video.stored_size
         self._toned = needs_toning(video)
+        self._table = table
         self._graphs: dict[Size, av.filter.Graph] = {}
 
     def image(self, frame: VideoFrame, pixel_aspect: Fraction | None = None) -> np.ndarray:
@@ -91,7 +96,7 @@ class Display:
         if size not in self._graphs:
             graph = av.filter.Graph()
             source = graph.add_buffer(width=size[0], height=size[1], format=frame.format, time_base=Fraction(1, 1000))
-            table = graph.add("lut3d", file=str(table_file(self._video.transfer, self._video.primaries)))
+            table = graph.add("lut3d", file=str(self._table or tone_table(self._video)))
             sink = graph.add("buffersink")
             source.link_to(table)
             table.link_to(sink)
@@ -124,7 +129,7 @@ def display_filters(picture: Any, video: VideoStream, height: int) -> Any:
     )
     picture = picture.filter("pad", w=width, h=high, x="(ow-iw)/2", y="(oh-ih)/2", eval="frame")
     if needs_toning(video):
-        picture = picture.filter("format", "gbrp16le").filter("lut3d", file=table_file(video.transfer, video.primaries))
+        picture = picture.filter("format", "gbrp16le").filter("lut3d", file=tone_table(video))
         picture = picture.filter("scale", out_color_matrix="bt709", out_range="tv")
     if video.mirrored:
         picture = picture.filter("hflip")
@@ -142,6 +147,11 @@ DECODER_OPTIONS: dict[str, Any] = {"noautorotate": None, "reinit_filter:v": 0}
 def needs_toning(video: VideoStream) -> bool:
     """Are its colours others than an SDR display's?"""
     return video.transfer != "sdr" or video.primaries != "bt709"
+
+
+def tone_table(video: VideoStream) -> Path | None:
+    """The file of the table that makes its colours those of an SDR display; None where they are."""
+    return table_file(video.transfer, video.primaries) if needs_toning(video) else None
 
 
 def fit(size: Size, into: Size) -> Size:

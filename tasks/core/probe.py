@@ -7,15 +7,13 @@ not state one, finds a file that was cut, and knows the distance of every frame.
 
 from __future__ import annotations
 
-import json
 import re
-import signal
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from tasks.core import picture
+from tasks.core import decoding, picture
 from tasks.core.damage import PADDING_S, declared_end, find_damage, lost_seconds
 from tasks.core.errors import (
     CorruptMedia,
@@ -29,19 +27,20 @@ from tasks.core.errors import (
     PermanentError,
     PermissionDenied,
     SourceNotFound,
-    ToolFailed,
     TooShort,
     UnsupportedCodec,
     UnsupportedSource,
 )
-from tasks.core.ffmpeg import DEMUXERS, killed_for_memory, media_name
+from tasks.core.ffmpeg import DEMUXERS, media_name
 from tasks.core.options import AudioOptions, LimitOptions
-from tasks.core.sandbox import Bounds, python, run_confined
+from tasks.core.sandbox.children import Bounds
 from tasks.core.schema import AudioStream, MediaInfo, Transfer, VideoStream
 from tasks.core.timeline import Run, TimeLine, lay_out
 
 SLOWEST_BYTES_PER_S = 10 * 2**20
 """A disk that reads slower than this is given up."""
+MEMORY_BYTES, PIXEL_BYTES = 2 * 2**30, 40
+"""What looking into a media may take: a constant, and as much for each pixel of the largest frame."""
 SHORTEST_S = 0.01
 """Less is neither heard nor seen."""
 SCRIPTS = frozenset({"hls", "concat", "dash", "imf", "sdp", "rtsp", "avisynth", "vapoursynth", "webm_dash_manifest"})
@@ -96,7 +95,7 @@ def probe(path: Path, limits: LimitOptions, audio: AudioOptions) -> MediaInfo:
         raise LimitExceeded(f"{name}: {size} bytes are more than limits.max_bytes={limits.max_bytes}")
     _refuse_by_first_bytes(name, head)
     facts = _demux(path, name, size, limits)
-    info = _describe(facts, name, size, audio)
+    info = _describe(facts, name, size, audio, limits)
     if info.duration_s > limits.max_duration_s:
         raise LimitExceeded(
             f"{name}: it lasts {info.duration_s:.0f} s, more than limits.max_duration_s={limits.max_duration_s:.0f}"
@@ -130,24 +129,14 @@ def _as_text(head: bytes) -> str | None:
 
 
 def _demux(path: Path, name: str, size: int, limits: LimitOptions) -> dict[str, Any]:
-    bounds = [str(limits.max_pixels), str(limits.max_streams)]
-    command = python("tasks.core.demux", str(path.absolute()), *bounds, DEMUXERS)
     wall_s = 60 + size / SLOWEST_BYTES_PER_S
-    memory = 2 * 2**30 + 40 * limits.max_pixels
-    bounds_of_child = Bounds(wall_s, wall_s, memory)
-    done = run_confined(command, bounds_of_child)
-    if done.exceeded:
-        what = f"looking into it exceeded the {done.exceeded} bound ({wall_s:.0f} s)"
-        raise LimitExceeded(f"{name}: {what}", detail=done.stderr)
-    if killed_for_memory(done, bounds_of_child):
-        raise LimitExceeded(
-            f"{name}: looking into it was stopped at {done.peak_bytes / 2**30:.1f} GiB of memory", detail=done.stderr
-        )
-    if done.returncode < 0 and done.returncode != -signal.SIGKILL:
-        raise CorruptMedia(f"{name}: the demuxer crashed on it (signal {-done.returncode})", detail=done.stderr)
-    if done.returncode:
-        raise ToolFailed(f"{name}: PyAV failed (exit status {done.returncode})", detail=done.stderr)
-    facts: dict[str, Any] = json.loads(done.stdout)
+    facts: dict[str, Any] = decoding.call(
+        "tasks.core.demux",
+        *(str(path.absolute()), limits.model_dump_json(), DEMUXERS),
+        media=path,
+        doing="looking into it",
+        bounds=Bounds(wall_s, wall_s, MEMORY_BYTES + PIXEL_BYTES * limits.max_pixels),
+    )
     if "refused" in facts:
         raise _refusal(name, facts["refused"], facts["message"], facts["log"], limits)
     return facts
@@ -170,6 +159,10 @@ def _refusal(name: str, verdict: str, message: str, log: str, limits: LimitOptio
         )
     if verdict == "streams":
         return LimitExceeded(f"{name}: it has {message} streams, limits.max_streams={limits.max_streams}", detail=log)
+    if verdict == "packets":
+        return LimitExceeded(
+            f"{name}: it has more packets than limits.max_packets={limits.max_packets} ({message})", detail=log
+        )
     if verdict == "memory":
         return LimitExceeded(f"{name}: {message} needs more memory than a media may use", detail=log)
     if verdict == "cut":
@@ -181,7 +174,7 @@ def _refusal(name: str, verdict: str, message: str, log: str, limits: LimitOptio
     return NotMedia(f"{name}: its content is no video or audio format that is known", detail=log)
 
 
-def _describe(facts: dict[str, Any], name: str, size: int, audio: AudioOptions) -> MediaInfo:
+def _describe(facts: dict[str, Any], name: str, size: int, audio: AudioOptions, limits: LimitOptions) -> MediaInfo:
     streams = facts["streams"]
     videos = [s for s in streams if s["kind"] == "video" and not s["attached"]]
     audios = [s for s in streams if s["kind"] == "audio"]
@@ -209,7 +202,7 @@ def _describe(facts: dict[str, Any], name: str, size: int, audio: AudioOptions) 
         bytes=size,
         duration_s=duration_s,
         start_offset_s=line.start_offset_s,
-        video=_video_stream(video, videos.index(video), *spans[video["index"]]) if video else None,
+        video=_video_stream(video, videos.index(video), spans[video["index"]], limits) if video else None,
         audio=tracks[heard.index(chosen)] if chosen else None,
         audio_streams=tracks,
         takes=line.takes,
@@ -299,7 +292,8 @@ def _choose_audio(streams: Sequence[dict[str, Any]], options: AudioOptions, name
     return found
 
 
-def _video_stream(stream: dict[str, Any], ordinal: int, start_s: float, end_s: float) -> VideoStream:
+def _video_stream(stream: dict[str, Any], ordinal: int, span: tuple[float, float], limits: LimitOptions) -> VideoStream:
+    start_s, end_s = span
     rotation, mirrored = picture.orientation(stream["matrix"])
     stored = stream["width"], stream["height"]
     width, height = picture.displayed_size(stored, Fraction(stream["pixel_aspect"]), rotation)
@@ -323,6 +317,7 @@ def _video_stream(stream: dict[str, Any], ordinal: int, start_s: float, end_s: f
         pixel_format=stream["pixel_format"],
         ordinal=ordinal,
         decoding_delay=stream["delay"] if stream["reordered"] else 0,
+        most_pixels=limits.max_pixels,
     )
 
 

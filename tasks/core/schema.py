@@ -48,6 +48,10 @@ class Interval(Record):
         return self.end - self.start
 
 
+MOST_PIXELS = 8192 * 4320
+"""Of a frame, where nothing else is said."""
+
+
 class VideoStream(Record):
     index: int
     codec: str
@@ -76,6 +80,8 @@ class VideoStream(Record):
     decoding_delay: int = 0
     """Frames from decoding to display, where the container has times of decoding only: frames are then displayed in the
     order in which they leave the decoder. 0: its times are those of display."""
+    most_pixels: int = MOST_PIXELS
+    """Of any stored frame: limits.max_pixels. A media with a larger frame, wherever it lies, is set aside."""
 
     @property
     def stored_size(self) -> tuple[int, int]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import signal
 import sys
 from collections.abc import Iterator
 from fractions import Fraction
@@ -18,10 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from tasks.core.errors import CorruptMedia, LimitExceeded, PermanentError, ToolFailed
-from tasks.core.ffmpeg import killed_for_memory, media_name, timeout_for
+from tasks.core import decoding
+from tasks.core.errors import CorruptMedia, PermanentError
+from tasks.core.ffmpeg import media_name, timeout_for
 from tasks.core.packet_meter import GAP_S
-from tasks.core.sandbox import Bounds, python, run_confined
+from tasks.core.sandbox.children import Bounds
 from tasks.core.schema import Damage, Heard, MediaInfo
 from tasks.core.timeline import on_one_clock
 
@@ -69,24 +69,17 @@ def straighten_picture(path: Path, info: MediaInfo, out: Path) -> MediaInfo:
 def _run(what: str, path: Path, info: MediaInfo, out: Path) -> Any:
     wall_s = timeout_for(info.duration_s, REALTIME_FACTOR)
     told = info.model_dump_json(exclude={"audio_streams", "damage", "notices"})
-    command = python("tasks.core.straighten", what, str(path.absolute()), str(out.absolute()), told)
-    bounds = Bounds(wall_s, wall_s)
-    done = run_confined(command, bounds)
-    name = media_name(path)
-    if done.exceeded:
-        raise LimitExceeded(f"{name}: putting it on one clock exceeded the {done.exceeded} bound", detail=done.stderr)
-    if killed_for_memory(done, bounds):
-        raise LimitExceeded(
-            f"{name}: putting it on one clock was stopped at {done.peak_bytes / 2**30:.1f} GiB of memory",
-            detail=done.stderr,
-        )
-    if done.returncode < 0 and done.returncode != -signal.SIGKILL:
-        raise CorruptMedia(f"{name}: the decoder crashed on it (signal {-done.returncode})", detail=done.stderr)
-    if done.returncode:
-        raise ToolFailed(f"{name}: PyAV failed (exit status {done.returncode})", detail=done.stderr)
-    found = json.loads(done.stdout)
+    arguments = what, str(path.absolute()), str(out.absolute()), told
+    found = decoding.call(
+        __name__,
+        *arguments,
+        media=path,
+        doing="putting it on one clock",
+        bounds=Bounds(wall_s, wall_s),
+        writes=[out.parent],
+    )
     if "failed" in found:
-        raise CorruptMedia(f"{name}: its {what} cannot be copied ({found['failed']})")
+        raise CorruptMedia(f"{media_name(path)}: its {what} cannot be copied ({found['failed']})")
     return found
 
 

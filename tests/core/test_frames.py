@@ -16,6 +16,7 @@ from tasks.core import frame_selection
 from tasks.core.container import open_media
 from tasks.core.errors import CorruptMedia, ForbiddenFormat, LimitExceeded, SourceNotFound
 from tasks.core.frame_plan import plan_batches
+from tasks.core.frame_sampling import decode_batch
 from tasks.core.frames import sample_frames
 from tasks.core.options import AudioOptions, FrameOptions, LimitOptions
 from tasks.core.probe import probe
@@ -292,7 +293,10 @@ def test_groups_without_a_sample_are_not_decoded(
         return decode(codec, packet)
 
     monkeypatch.setattr(frame_selection, "decode_packet", spy)
-    assert len(sample_all(encoded("b_frames.mp4"), FrameOptions(fps=0.3))) == 2
+    path, options = encoded("b_frames.mp4"), FrameOptions(fps=0.3)
+    [batch] = plan_batches(describe(path), options)
+    found = decode_batch(path, describe(path), batch, options, lambda image: image, threads=1, seconds=60)
+    assert len(found.images) == 2
     assert len(fed) < 25, "0 s and 3.33 s need one frame and a third of a group, not 150 frames"
 
 

@@ -7,6 +7,7 @@ from distributed import LocalCluster
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows import doctor
+from tasks.core.sandbox import confine, landlock
 
 
 @pytest.mark.parametrize("name", ["store", "some/where/store"])
@@ -77,3 +78,14 @@ def test_a_cluster_with_another_certificate_is_a_fault(monkeypatch: pytest.Monke
     check = doctor._dask()
     assert check.state == "fault"
     assert "certificate" in check.advice
+
+
+def test_a_host_that_cannot_confine_decoders_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "lacking", list)
+    assert doctor._confinement().state == "ok"
+    monkeypatch.setattr(landlock, "version", lambda: 0)
+    monkeypatch.setattr(doctor, "lacking", confine.lacking)
+    found = doctor._confinement()
+    assert found.state == "note"
+    assert "Landlock" in found.found
+    assert "only media that you trust" in found.advice

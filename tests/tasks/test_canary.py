@@ -16,7 +16,7 @@ from tasks.core import ffmpeg
 from tasks.core.errors import DamagedArtifact, LimitExceeded, SourceChanged, ToolFailed, Unprocessable
 from tasks.core.frame_plan import plan_batches
 from tasks.core.options import AnalyzeOptions, parse_options
-from tasks.core.sandbox import Bounds, Finished
+from tasks.core.sandbox.children import Bounds, Finished, run_program
 from tasks.core.schema import ArtifactRef, MediaInfo, MediaRef
 from tasks.lookup import fetch_source, find_models
 from tasks.store import open_store
@@ -80,9 +80,17 @@ def test_a_tool_that_fails_on_a_good_file_too_is_the_hosts_fault(
 
 
 def test_a_child_that_is_killed_once_is_nobodys_fault(
-    opened: tuple[MediaRef, MediaInfo], tool: Callable[[str], None], tmp_path: Path
+    opened: tuple[MediaRef, MediaInfo], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tool(f"mkdir {tmp_path}/once 2>/dev/null && kill -9 $$")
+    run, killed = run_program, list[bool]()
+
+    def once(*command: Any, **more: Any) -> Finished:
+        if not killed:
+            killed.append(True)
+            return Finished(-signal.SIGKILL, b"", "", 1.0, 1.0)
+        return run(*command, **more)
+
+    monkeypatch.setattr("tasks.core.ffmpeg.run_program", once)
     assert _made(speech.extract_audio, *opened, "auto").stage == "audio"
 
 
@@ -139,10 +147,16 @@ def test_a_damaged_manifest_is_none(opened: tuple[MediaRef, MediaInfo]) -> None:
 
 
 def test_a_source_that_grows_meanwhile_has_changed_and_is_not_bad(
-    opened: tuple[MediaRef, MediaInfo], tool: Callable[[str], None]
+    opened: tuple[MediaRef, MediaInfo], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = Path(opened[0].source)
-    tool(f"printf more >> {source}")
+    source, run = Path(opened[0].source), run_program
+
+    def grown(*command: Any, **more: Any) -> Finished:
+        with source.open("ab") as file:
+            file.write(b"more")
+        return run(*command, **more)
+
+    monkeypatch.setattr("tasks.core.ffmpeg.run_program", grown)
     with pytest.raises(SourceChanged, match=r"killer\.mp4 has changed"):
         _made(speech.extract_audio, *opened, "auto")
     with pytest.raises(SourceChanged, match=r"killer\.mp4 has changed"):
