@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tasks.core.errors import PermanentError, PermissionDenied, SourceNotFound, UnsupportedSource
 from tasks.core.fetch import local_path
+from tasks.core.live.names import is_bookkeeping
 from tasks.core.remote import list_s3
 from tasks.core.s3 import S3Options
 from tasks.core.source_names import display_source
@@ -80,15 +81,15 @@ def list_media(
 ) -> Iterator[Listed]:
     """Objects under `prefix` (s3://bucket/prefix, file:// or a folder) in the order of their names.
 
-    `leave_out` knows the URIs of our own objects. Markers of folders (`name/`, empty) are no objects. Whatever stands
-    below the prefix and cannot be listed is `skipped`: a folder that may not be read, a link that leads to itself,
-    nowhere or out of the prefix, a file that vanishes meanwhile.
+    `leave_out` knows the URIs of our own objects; what ingest writes beside its windows is none either. Markers of
+    folders (`name/`, empty) are no objects. Whatever stands below the prefix and cannot be listed is `skipped`: a
+    folder that may not be read, a link that leads to itself, nowhere or out of the prefix, a file that vanishes.
     Raises SourceNotFound, PermissionDenied, UnsupportedSource for the prefix itself; NetworkError, Throttled.
     """
     found = list_s3(prefix, options) if prefix.startswith("s3://") else _list_folder(prefix, skipped)
     for source, name, size, modified, version in found:
         listed = Listed(source=source, name=name, bytes=size, modified=modified, version=version)
-        if not (leave_out and leave_out(_uri(source))) and selection.takes(listed):
+        if not is_bookkeeping(name) and not (leave_out and leave_out(_uri(source))) and selection.takes(listed):
             yield listed
 
 

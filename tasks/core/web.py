@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urljoin
 
 from tasks.core.addresses import is_public
@@ -43,13 +43,21 @@ MOST_LENGTH_DIGITS = 18
 
 
 @contextmanager
-def open_http(url: str, validator: dict[str, str], *, allow_private_hosts: bool, deadline: float) -> Iterator[Remote]:
+def open_http(
+    url: str,
+    validator: dict[str, str],
+    *,
+    allow_private_hosts: bool,
+    deadline: float,
+    step_bytes: int | None = None,
+) -> Iterator[Remote]:
     """GET, following at most 5 redirects, each to a public address only unless `allow_private_hosts`.
 
     The address that was checked is the one that is connected to, whatever the name resolves to a moment later; for that
     reason proxies are used only with `allow_private_hosts`.  From https no redirect leads back to http.  The bytes are
     those that were sent: what a server says it has compressed is refused.  `deadline` is a time.monotonic(): then, or
-    when the server falls behind ANSWER_S or STEP_S, the connection is closed, whatever is waited for.
+    when the server falls behind ANSWER_S, or `step_bytes` (default STEP_BYTES) of the body in STEP_S, the connection is
+    closed, whatever is waited for.  A live stream comes at its own pace: 1 for it.
     """
     import httpx
 
@@ -71,7 +79,7 @@ def open_http(url: str, validator: dict[str, str], *, allow_private_hosts: bool,
                         if response.has_redirect_location:
                             url = _redirected(url, response.headers["location"])
                             continue
-                        yield _answer(response, validator, shown, deadline, watchdog)
+                        yield _answer(response, validator, shown, _Pace(deadline, step_bytes or STEP_BYTES, watchdog))
                         return
                     finally:
                         response.close()
@@ -155,7 +163,15 @@ def _resolve(host: str, port: int) -> list[str]:
     return sorted(found, key=lambda address: ":" in address)
 
 
-def _answer(response: Any, validator: dict[str, str], shown: str, deadline: float, watchdog: Watchdog) -> Remote:
+class _Pace(NamedTuple):
+    """At which a body has to come."""
+
+    deadline: float
+    step_bytes: int
+    watchdog: Watchdog
+
+
+def _answer(response: Any, validator: dict[str, str], shown: str, pace: _Pace) -> Remote:
     status = response.status_code
     if status == 304 and validator:
         return Remote(validator, None, None)
@@ -183,19 +199,19 @@ def _answer(response: Any, validator: dict[str, str], shown: str, deadline: floa
         found["last_modified"] = modified
     length = response.headers.get("content-length", "")
     size = int(length) if length.isascii() and length.isdigit() and len(length) <= MOST_LENGTH_DIGITS else None
-    return Remote(found, size, _body(response.iter_raw(), deadline, shown, watchdog))
+    return Remote(found, size, _body(response.iter_raw(), shown, pace))
 
 
-def _body(chunks: Iterator[bytes], deadline: float, shown: str, watchdog: Watchdog) -> Iterator[bytes]:
+def _body(chunks: Iterator[bytes], shown: str, pace: _Pace) -> Iterator[bytes]:
     """The chunks as they arrive, as long as they come at the least pace."""
-    step = STEP_BYTES
+    step = pace.step_bytes
     for chunk in chunks:
         step += len(chunk)
-        if step >= STEP_BYTES:
-            watchdog.wait_until(min(deadline, time.monotonic() + STEP_S))
+        if step >= pace.step_bytes:
+            pace.watchdog.wait_until(min(pace.deadline, time.monotonic() + STEP_S))
             step = 0
         yield chunk
-    if watchdog.fired:  # a body without a length would seem to be whole
+    if pace.watchdog.fired:  # a body without a length would seem to be whole
         raise _too_slow(shown)
 
 

@@ -7,11 +7,11 @@ Paths inside a store are relative, with `/`; writers see whole objects or none.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from tasks.core.errors import StoreUnavailable
 
@@ -85,8 +85,17 @@ class Store(Protocol):
         its first attempt was lost. So two writers that must not both win need data that differs.
         """
 
-    def put(self, path: str, local: Path, version: str | None = None) -> None:
-        """Stores a file whole and takes it away. With a version, this host keeps it for `local`."""
+    def put(
+        self, path: str, local: Path, version: str | None = None, metadata: Mapping[str, Any] | None = None
+    ) -> None:
+        """Stores a file whole and takes it away. With a version, this host keeps it for `local`.
+
+        `metadata` goes with the object: in a folder as `PATH.json` beside it, in a bucket as user metadata, which is
+        text, with hyphens for underscores.
+        """
+
+    def metadata(self, path: str) -> dict[str, Any] | None:
+        """What was put with an object, of a bucket as text; empty where nothing was, None where there is no object."""
 
     def local(self, path: str, version: str | None = None) -> Path:
         """A local file with the object's content, not to be changed. Raises StoreUnavailable if there is none.

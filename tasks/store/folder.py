@@ -9,12 +9,14 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import json
 import os
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from tasks.core.errors import StoreConflict, StoreUnavailable
@@ -85,13 +87,27 @@ class FolderStore:
                 raise StoreConflict(f"{self.uri(path)} was written by another run meanwhile; it is read again.")
             self.write(path, data)
 
-    def put(self, path: str, local: Path, version: str | None = None) -> None:
+    def put(
+        self, path: str, local: Path, version: str | None = None, metadata: Mapping[str, Any] | None = None
+    ) -> None:
+        if metadata is not None:
+            self.write(_beside(path), json.dumps(dict(metadata)).encode())
         target = self._path(path)
         with disk(self._folder, _ELSEWHERE):
             target.parent.mkdir(parents=True, exist_ok=True)
             with local.open("rb") as file:
                 os.fsync(file.fileno())
             local.replace(target)
+
+    def metadata(self, path: str) -> dict[str, Any] | None:
+        if self.size(path) is None:
+            return None
+        found = self.read(_beside(path))
+        try:
+            values = json.loads(found[0]) if found else {}
+        except ValueError:
+            return {}
+        return values if isinstance(values, dict) else {}
 
     def local(self, path: str, version: str | None = None) -> Path:
         found = self._path(path)
@@ -142,6 +158,10 @@ class FolderStore:
         with held:
             fcntl.flock(held, fcntl.LOCK_EX)
             yield
+
+
+def _beside(path: str) -> str:
+    return f"{path}.json"
 
 
 def _walk(folder: Path, start: str) -> Iterator[Stored]:

@@ -10,7 +10,7 @@ import functools
 import random
 import time
 import uuid
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from tasks.store import BLOCK, Guarantee, Stored, link_seconds
 from tasks.store.conditional import BUSY, OURS, REFUSED, remember, remembered, turn
 from tasks.store.object_cache import ObjectCache
 from tasks.store.s3_failures import explained
-from tasks.store.upload import content_type, upload_in_parts
+from tasks.store.upload import content_type, upload_in_parts, user_metadata
 from tasks.store.workspace import workspace
 
 SETTLE_S = 0.5
@@ -184,17 +184,28 @@ class S3Store:
             found = self.read(path)
             return found is not None and found[0] == data
 
-    def put(self, path: str, local: Path, version: str | None = None) -> None:
+    def put(
+        self, path: str, local: Path, version: str | None = None, metadata: Mapping[str, Any] | None = None
+    ) -> None:
         with self._explained():
             if local.stat().st_size <= settings().s3.multipart_threshold_bytes:
                 with local.open("rb") as file:
-                    self._put(path, file)
+                    self._put(path, file, **({"Metadata": user_metadata(metadata)} if metadata is not None else {}))
             else:
-                upload_in_parts(self._client, settings().s3, local, **self._at(path))
+                upload_in_parts(self._client, settings().s3, local, metadata, **self._at(path))
         if version is None:
             local.unlink()
         else:
             self._cache.adopt(self.uri(path), version, local)
+
+    def metadata(self, path: str) -> dict[str, Any] | None:
+        with self._explained():
+            try:
+                return dict(self._client.head_object(**self._at(path)).get("Metadata", {}))
+            except ClientError as error:
+                if error_code(error) in MISSING:
+                    return None
+                raise
 
     def local(self, path: str, version: str | None = None) -> Path:
         uri, cache = self.uri(path), self._cache
@@ -282,7 +293,7 @@ class S3Store:
         at = self._at(path)
         return object_chunks(self._client, at["Bucket"], at["Key"], answer, settings().s3.max_attempts)
 
-    def _put(self, path: str, body: Any, **condition: str) -> None:
+    def _put(self, path: str, body: Any, **condition: Any) -> None:
         self._client.put_object(**self._at(path), Body=body, ContentType=content_type(path), **condition)
 
     def _explained(self) -> AbstractContextManager[None]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import mimetypes
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,20 @@ def content_type(path: str) -> str:
     return _TYPES.get(Path(path).suffix) or mimetypes.guess_type(path)[0] or "application/octet-stream"
 
 
-def upload_in_parts(client: Any, options: S3Options, local: Path, *, Bucket: str, Key: str) -> None:  # noqa: N803
+def user_metadata(values: Mapping[str, Any]) -> dict[str, str]:
+    """Metadata as S3 keeps it: header names and text."""
+    return {name.replace("_", "-"): json.dumps(v) if isinstance(v, bool) else str(v) for name, v in values.items()}
+
+
+def upload_in_parts(
+    client: Any,
+    options: S3Options,
+    local: Path,
+    metadata: Mapping[str, Any] | None = None,
+    *,
+    Bucket: str,  # noqa: N803
+    Key: str,  # noqa: N803
+) -> None:
     """Puts a file, whole or not at all; raises what boto3 raises."""
     config = TransferConfig(
         multipart_threshold=options.multipart_threshold_bytes,
@@ -36,11 +51,14 @@ def upload_in_parts(client: Any, options: S3Options, local: Path, *, Bucket: str
         max_concurrency=options.multipart_concurrency,
         preferred_transfer_client="classic",
     )
+    extra: dict[str, Any] = {"ContentType": content_type(Key)}
+    if metadata is not None:
+        extra["Metadata"] = user_metadata(metadata)
     for attempt in range(1, UPLOADS + 1):
         try:
             # S3Transfer would turn the ClientError into a text.
             with create_transfer_manager(client, config) as manager:
-                manager.upload(str(local), Bucket, Key, {"ContentType": content_type(Key)}).result()
+                manager.upload(str(local), Bucket, Key, extra).result()
             return
         except ClientError as error:
             if error_code(error) != "NoSuchUpload" or attempt == UPLOADS:

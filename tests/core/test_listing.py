@@ -214,3 +214,14 @@ def test_memory_does_not_grow_with_the_listing(bucket: str) -> None:
         tracemalloc.stop()
     assert count == 1500
     assert grown < 30e6
+
+
+def test_what_ingest_writes_beside_its_windows_is_no_media(tmp_path: Path) -> None:
+    key = "camera=gate/2026/11/28/20261128T084853.903Z-00000001.mp4"
+    row = "ledger/gaps/camera=gate/2026/11/28/20261128T084853.903Z-stalled.json"
+    for name in (key, f"{key}.json", row, "camera=gate/notes.json"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    found = [listed.name for listed in list_media(str(tmp_path), Selection(), S3Options())]
+    assert found == [key, "camera=gate/notes.json"]

@@ -226,3 +226,20 @@ def test_what_is_ours_in_a_store_is_told_from_what_lies_beside_it(tmp_path: Path
     for path in ("talk.mp4", "in/talk.mp4", "media/talk.mp4", "media/2026/talk.mp4", "index/talk.mp4", "tables/a.mp4"):
         assert not ours((tmp_path / path).as_uri()), path
     assert not ours((tmp_path.parent / "other" / "media" / digest / "x").as_uri())
+
+
+def test_what_is_put_with_a_file_is_read_with_it(store: Store) -> None:
+    for size in (10, 17 * 2**20):
+        with store.workspace() as work:
+            (work / "x").write_bytes(bytes(size))
+            store.put(
+                "a/x.mp4", work / "x", metadata={"frame_count": 75, "aligned": True, "start": "2026-11-28T08:00Z"}
+            )
+        found = store.metadata("a/x.mp4")
+        assert found is not None
+        named = {name.replace("-", "_"): str(value).lower() for name, value in found.items()}
+        assert named == {"frame_count": "75", "aligned": "true", "start": "2026-11-28t08:00z"}
+        assert store.size("a/x.mp4") == size
+    store.write("a/plain", b"1")
+    assert store.metadata("a/plain") == {}
+    assert store.metadata("a/none") is None

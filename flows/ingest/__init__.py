@@ -1,0 +1,1 @@
+"""Cameras in: supervised for ever, their windows sent to a store."""
