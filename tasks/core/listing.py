@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from tasks.core.errors import PermanentError, PermissionDenied, SourceNotFound, UnsupportedSource
 from tasks.core.fetch import local_path
 from tasks.core.live.names import is_bookkeeping
-from tasks.core.remote import list_s3
+from tasks.core.remote import head_s3, list_s3
 from tasks.core.s3 import S3Options
 from tasks.core.source_names import display_source
 
@@ -91,6 +91,18 @@ def list_media(
         listed = Listed(source=source, name=name, bytes=size, modified=modified, version=version)
         if not is_bookkeeping(name) and not (leave_out and leave_out(_uri(source))) and selection.takes(listed):
             yield listed
+
+
+def find_listed(prefix: str, key: str, options: S3Options) -> Listed | None:
+    """One object of a bucket as a listing of `s3://bucket/prefix` would give it; None where it is gone.
+
+    Raises PermissionDenied, UnsupportedSource, CredentialsRefused; NetworkError, Throttled.
+    """
+    found = head_s3(prefix, key, options)
+    if found is None:
+        return None
+    source, name, size, modified, version = found
+    return Listed(source=source, name=name, bytes=size, modified=modified, version=version)
 
 
 def _list_folder(prefix: str, skipped: Skipped) -> Iterator[tuple[str, str, int, float, str]]:

@@ -91,17 +91,37 @@ def _get_if_changed(
 def list_s3(prefix: str, options: S3Options) -> Iterator[tuple[str, str, int, float, str]]:
     """Source, name below the prefix, bytes, Unix time and ETag of each object, a page of them in memory at a time."""
     shown = display_source(prefix)
-    bucket, _, start = prefix.removeprefix("s3://").partition("/")
-    if not bucket:
-        raise UnsupportedSource(f"{shown}: it names no bucket; write s3://bucket/prefix")
+    bucket, start = _bucket_of(prefix)
     with _s3_failures(hide_credentials(bucket), shown):
         client = s3_client(options, options.source_owner)
         for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=start):
             for item in page.get("Contents", ()):
                 key = item["Key"]
                 if item["Size"] or not key.endswith("/"):
-                    name = key[len(start) :].lstrip("/") or key
-                    yield f"s3://{bucket}/{key}", name, item["Size"], item["LastModified"].timestamp(), item["ETag"]
+                    yield _listed(bucket, start, key, item["Size"], item)
+
+
+def head_s3(prefix: str, key: str, options: S3Options) -> tuple[str, str, int, float, str] | None:
+    """What list_s3 would give for one key below the prefix; None where there is no such object."""
+    bucket, start = _bucket_of(prefix)
+    try:
+        with _s3_failures(hide_credentials(bucket), f"s3://{hide_credentials(bucket)}/{display_source(key)}"):
+            answer = s3_client(options, options.source_owner).head_object(Bucket=bucket, Key=key)
+    except SourceNotFound:
+        return None
+    return _listed(bucket, start, key, answer["ContentLength"], answer)
+
+
+def _bucket_of(prefix: str) -> tuple[str, str]:
+    bucket, _, start = prefix.removeprefix("s3://").partition("/")
+    if not bucket:
+        raise UnsupportedSource(f"{display_source(prefix)}: it names no bucket; write s3://bucket/prefix")
+    return bucket, start
+
+
+def _listed(bucket: str, start: str, key: str, size: int, answer: dict[str, Any]) -> tuple[str, str, int, float, str]:
+    name = key[len(start) :].lstrip("/") or key
+    return f"s3://{bucket}/{key}", name, size, answer["LastModified"].timestamp(), answer["ETag"]
 
 
 @contextmanager

@@ -119,7 +119,7 @@ speech without text, `transcript_dropped` texts that the model made up where nob
 """
 
 CAMERA: Final = re.compile(r"(?:^|/)camera=([^/]+)/")
-RECORDED: Final = re.compile(r"(?<!\d)(\d{8}T\d{6})(?:\.\d+)?Z")
+RECORDED: Final = re.compile(r"(?<!\d)(\d{8}T\d{6})(\.\d{1,6})?\d*Z")
 
 Row = dict[str, Any]
 
@@ -229,7 +229,7 @@ def recorded_at(source: str) -> datetime | None:
     if found is None:
         return None
     try:
-        return datetime.strptime(found[1], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
+        return datetime.strptime(found[1] + (found[2] or ".0"), "%Y%m%dT%H%M%S.%f").replace(tzinfo=UTC)
     except ValueError:
         return None
 

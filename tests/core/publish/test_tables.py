@@ -87,7 +87,7 @@ def test_scenes_tags_and_vectors() -> None:
     ("source", "camera", "recorded"),
     [
         ("s3://bucket/live/camera=front%20door/20260314T092653Z.mp4", "front door", "2026-03-14T09:26:53Z"),
-        ("file:///live/camera=gate/hour=09/20260314T092653.250Z_10s.mp4", "gate", "2026-03-14T09:26:53Z"),
+        ("file:///live/camera=gate/hour=09/20260314T092653.250Z_10s.mp4", "gate", "2026-03-14T09:26:53.25Z"),
         ("camera=gate", None, None),
         ("s3://bucket/20261399T999999Z.mp4", None, None),
         ("s3://bucket/talk.mp4", None, None),
