@@ -147,6 +147,81 @@ def backfill(
 
 
 @app.command()
+def watch(
+    prefix: Annotated[str, typer.Argument(help="s3://bucket/prefix; a folder is only swept")],
+    queue: Annotated[
+        str | None, typer.Option(metavar="URL", help="SQS queue that the bucket's notifications go to")
+    ] = None,
+    listen: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="/health, and /events for stores that call (REELFLOW_WATCH_TOKEN)"),
+    ] = None,
+    store: Store = None,
+    assignments: Assignments = None,
+    suffixes: Annotated[list[str] | None, typer.Option("--suffix", help="Only names that end so, e.g. .mp4")] = None,
+    glob: Annotated[str | None, typer.Option(help="Only paths below the prefix that match; * also matches /")] = None,
+    in_flight: Annotated[int | None, typer.Option(min=1, max=64, help="Objects analysed at the same time")] = None,
+    behind: Annotated[
+        float, typer.Option(min=0.1, metavar="S", help="New objects that would wait longer are sampled less")
+    ] = 6.0,
+    levels: Annotated[int, typer.Option(min=1, max=6, help="1: never sample less; 3: down to a quarter")] = 3,
+    sweep: Annotated[float, typer.Option(min=0, metavar="S", help="Seconds between two sweeps; 0: none")] = 300.0,
+    until_empty: Annotated[bool, typer.Option("--until-empty", help="End when nothing is left to do")] = False,
+    status: Annotated[bool, typer.Option("--status", help="Only say how the watchers of this store are")] = False,
+    json_lines: AsJson = False,
+) -> None:
+    """Analyse each object of a bucket as soon as a notification tells of it; a sweep finds what none told of.
+
+    Stop it and start it again at any time: nothing is lost and nothing is done twice. SIGTERM ends it when what it has
+    begun is done. Exit status as for `analyze`; dead letters count as set aside.
+    """
+    from flows.console import say
+    from flows.run import watch as run
+    from flows.watch.report import WatchReport
+    from flows.watch.status import read_all
+    from tasks.core.fetch import display_source
+    from tasks.core.listing import Selection
+    from tasks.settings import settings
+    from tasks.store import open_existing
+
+    if status:
+        shown = list(read_all(open_existing(store or settings().store), display_source(prefix).startswith))
+        for line in (line for found in shown for line in ([found.model_dump_json()] if json_lines else found.lines())):
+            say(line)
+        if not shown:
+            say(f"No watcher of {display_source(prefix)} has written to this store.", err=True)
+        raise typer.Exit(0 if shown and all(found.healthy for found in shown) else EXIT_FAILED)
+
+    def heard(report: WatchReport) -> None:
+        if json_lines:
+            print(report.line(), flush=True)
+        else:
+            said = f": {report.error['message']}" if report.error else ""
+            say(f"{report.status:<12}{report.committed or report.received}  {report.source}{said}")
+
+    done = run(
+        prefix,
+        store,
+        assignments or [],
+        heard,
+        select=Selection(suffixes=suffixes or [], glob=glob),
+        queue=queue,
+        listen=listen,
+        in_flight=in_flight,
+        behind_s=behind,
+        levels=levels,
+        sweep_s=sweep,
+        until_empty=until_empty,
+    )
+    for notice in done.notices:
+        say(notice, err=True, style="yellow")
+    say(done.sentence(), err=json_lines)
+    counts = done.status.counts
+    bad = counts.get("quarantined") or counts.get("dead letter")
+    raise typer.Exit(EXIT_FAILED if counts.get("failed") else EXIT_QUARANTINED if bad else 0)
+
+
+@app.command()
 def search(
     question: Annotated[
         str,

@@ -89,7 +89,7 @@ def backfill_prefix(
         return Completed(name="Dry run", message=plan.sentence(), data=plan.model_dump())
     root.check()
     tally = Tally(display_source(prefix))
-    models, notices = _models(options)
+    models, notices = models_for(options)
     for notice in notices:
         get_run_logger().warning(notice)
     listing = partial(list_media, prefix, select, settings().s3, leave_out=own_objects(root))
@@ -104,7 +104,8 @@ def backfill_prefix(
     return _state(tally.finish(root.root, notices))
 
 
-def _models(options: AnalyzeOptions) -> tuple[dict[str, ModelInfo], list[str]]:
+def models_for(options: AnalyzeOptions) -> tuple[dict[str, ModelInfo], list[str]]:
+    """The models of the stages, as the workers have them, and a notice for each stage that is left out."""
     if settings().dask_address:
         return resolve_models.submit(options).result()
     return resolve_models(options)

@@ -10,8 +10,9 @@ from contextvars import Context
 from typing import Any, TypeVar, cast
 
 from prefect.artifacts import create_table_artifact
-from prefect.client.schemas.objects import State
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.context import SettingsContext, TagsContext
+from prefect.flow_engine import run_flow
 from prefect.states import Completed, Failed
 
 from flows import summary
@@ -28,15 +29,18 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def analyze_one(source: str, store: str, options: AnalyzeOptions, version: str = "") -> AnalyzeReport:
+def analyze_one(
+    source: str, store: str, options: AnalyzeOptions, version: str = "", *, run: FlowRun | None = None
+) -> AnalyzeReport:
     """Runs the flow; a failure becomes a report. Raises SetupError, which every other source would meet as well.
 
-    `version` is the source's, as a listing gave it.
+    `version` is the source's, as a listing gave it; `run` is a flow run that was made for it and has not begun.
     """
     started = time.monotonic()
     try:
         versions = {source: version} if version else {}
-        state: Any = analyze_media(source=source, store=store, options=options, versions=versions, return_state=True)
+        asked = {"source": source, "store": store, "options": options, "versions": versions}
+        state: Any = run_flow(analyze_media, flow_run=run, parameters=asked, return_type="state")
         found = cast(Any, state).result(raise_on_failure=False, _sync=True)
         if isinstance(found, BaseException):
             raise found
@@ -82,7 +86,7 @@ def in_parallel(
     thousands of children helps nobody. The first exception of `work` ends the iteration, after the work in flight is
     done; one of `items` after what was taken before it is given.
     """
-    here = _apart()
+    here = apart()
     taken = iter(items)
     broken: Exception | None = None
     running: dict[Future[R], T] = {}
@@ -102,8 +106,8 @@ def in_parallel(
                 yield running.pop(ready), ready.result()
 
 
-def _apart() -> Context:
-    """A context with the settings and tags of this one, and without its flow run."""
+def apart() -> Context:
+    """A context with the settings and tags of this one, and without its flow run: its runs are nobody's children."""
     context = Context()
     for current in (SettingsContext.get(), TagsContext.get()):
         if current is not None:

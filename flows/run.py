@@ -14,7 +14,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.console import Interrupted, count_progress, progress
+from flows.console import Interrupted, Spoken, count_progress, progress
 from flows.local_server import prefect_api
 from flows.paths import whole_path
 from tasks.core import redaction
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from flows.build_text_bank import TextBankReport
     from flows.plan import Plan
     from flows.tally import BackfillReport
+    from flows.watch.report import WatchReport
+    from flows.watch_bucket import WatchSummary
 
 
 STAYS_HERE = (
@@ -107,6 +109,49 @@ def backfill(
         if isinstance(ended, Exception):
             raise ended if isinstance(ended, ReelflowError) else unexpected(ended)
         return BackfillReport.model_validate(ended)
+
+
+def watch(
+    prefix: str,
+    store: str | None,
+    assignments: Sequence[str],
+    heard: Callable[[WatchReport], None],
+    **arguments: Any,
+) -> WatchSummary:
+    """Runs the watcher until SIGTERM, Ctrl-C or, if so wanted, an empty queue; `heard` is called with each report.
+
+    Raises UnknownOption, and for a prefix that cannot be listed SourceNotFound and so on, before anything is started;
+    SetupError.
+    """
+    options = _options(assignments)
+    next(list_media(prefix, Selection(), settings().s3), None)
+    os.environ.setdefault("REELFLOW_PRELOAD_MODELS", _named_models(options, assignments))
+    with engine():
+        from flows.watch_bucket import ALOUD, WatchSummary, ending, listener, watch_bucket
+
+        logging.getLogger(ALOUD).addHandler(Spoken())
+        logging.getLogger(ALOUD).setLevel(logging.INFO)
+        tokens = listener.set(heard), ending.set(threading.Event())
+        try:
+            state: Any = watch_bucket(prefix=prefix, store=store, options=options, return_state=True, **arguments)
+        finally:
+            listener.reset(tokens[0])
+            ending.reset(tokens[1])
+        ended = state.result(raise_on_failure=False, _sync=True)
+        if isinstance(ended, Exception):
+            raise ended if isinstance(ended, ReelflowError) else unexpected(ended)
+        return WatchSummary.model_validate(ended)
+
+
+def _named_models(options: AnalyzeOptions, assignments: Sequence[str]) -> str:
+    """The options of the stages with models, for workers to load them before the first object."""
+    stages = {"transcript": "model", "detections": "weights", "embeddings": "model"}
+    enabled = [stage for stage in stages if getattr(options, stage).enabled]
+    stated = [each for each in assignments if each.partition(".")[0] in enabled and not any(map(str.isspace, each))]
+    unstated = [
+        f"{stage}.{stages[stage]}=auto" for stage in enabled if not any(s.startswith(f"{stage}.") for s in stated)
+    ]
+    return " ".join([*stated, *unstated])
 
 
 def text_bank(bank: str, store: str | None, assignments: Sequence[str]) -> TextBankReport:

@@ -38,16 +38,30 @@ POLL_S = (0.1, 2.0)
 """First and longest pause between two looks at a lease that another run holds."""
 
 
-class Lease(BaseModel):
-    """Who works on a media, as the store tells it."""
+class Holder(BaseModel):
+    """A process, so that another one on its host can tell whether it is still there."""
 
-    owner: str
-    """One holding of the lease; random."""
     host: str
     """Host, and process namespace of a container on it."""
     pid: int
     process_start: str
     """Tells a process from a later one with the same id."""
+
+    @classmethod
+    def me(cls) -> Holder:
+        """This process."""
+        return Holder(host=_host(), pid=os.getpid(), process_start=_start(os.getpid()))
+
+    def is_gone(self) -> bool:
+        """Was it a process of this host that has ended? Of other hosts nothing is known."""
+        return self.host == _host() and _start(self.pid) != self.process_start
+
+
+class Lease(Holder):
+    """Who works on a media, as the store tells it."""
+
+    owner: str
+    """One holding of the lease; random."""
     term_s: float = Field(gt=0, le=MOST_TERM_S)
     renewals: int = 0
 
@@ -58,9 +72,7 @@ def exclusive(
 ) -> Iterator[None]:
     """Holds the lease of a media for the block; `waiting` is called once, with the holder, where that takes time."""
     path = f"media/{media_id}/lease.json"
-    mine = Lease(
-        owner=uuid.uuid4().hex, host=_host(), pid=os.getpid(), process_start=_start(os.getpid()), term_s=term_s
-    )
+    mine = Lease(**Holder.me().model_dump(), owner=uuid.uuid4().hex, term_s=term_s)
     _take(store, path, mine, waiting)
     ended, lost = threading.Event(), threading.Event()
     renewer = threading.Thread(target=_renew, args=(store, path, mine, ended, lost), name="reelflow-lease", daemon=True)
@@ -86,7 +98,7 @@ def _take(store: Store, path: str, mine: Lease, waiting: Callable[[Lease], None]
             now = time.monotonic()
             if expected != seen_tag:
                 seen_tag, seen_at = expected, now
-            holds = holder is not None and now - seen_at < holder.term_s and not _is_gone(holder)
+            holds = holder is not None and now - seen_at < holder.term_s and not holder.is_gone()
             if holder and holds and now - started < MOST_WAIT_S:
                 if not told:
                     told = True
@@ -140,10 +152,6 @@ def _parse(text: bytes) -> Lease | None:
 def _is_owner(text: bytes, mine: Lease) -> bool:
     found = _parse(text)
     return found is not None and found.owner == mine.owner
-
-
-def _is_gone(holder: Lease) -> bool:
-    return holder.host == _host() and _start(holder.pid) != holder.process_start
 
 
 @cache

@@ -6,7 +6,7 @@ import os
 from functools import lru_cache
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tasks.core.cost import Prices
@@ -54,6 +54,9 @@ class Settings(BaseSettings):
         description="Where runs of deployments may write, likewise; default: the bucket or folder of the store",
     )
     allow_private_hosts: bool = Field(False, description="Allow http(s) sources on private and loopback addresses")
+    watch_token: SecretStr | None = Field(
+        None, description="What stores that call the watcher's /events prove themselves with, 16 characters or more"
+    )
     s3: S3Options = Field(S3Options(), description="How buckets are spoken to")
     object_cache_bytes: int = Field(
         10 * 2**30, ge=2**20, description="Bound of the cache of a bucket's artifacts, in bytes"

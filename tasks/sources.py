@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -66,8 +67,13 @@ def recall(
     models: dict[str, ModelInfo],
     *,
     retry_quarantined: bool = False,
+    or_options: Sequence[AnalyzeOptions] = (),
 ) -> AnalyzeReport | None:
-    """The report of this version of the source, if it was analysed or set aside already; two small reads."""
+    """The report of this version of the source, if it was analysed or set aside already; two small reads.
+
+    What was done with one of `or_options` counts as well.
+    """
+    asked = (options, *or_options)
     found = store.read(_path(source))
     if found is None:
         return None
@@ -78,11 +84,12 @@ def recall(
     if record.version != version:
         return None
     if record.error is not None:
-        if retry_quarantined or record.request != request_key(options, record.error.get("code", "")):
+        code = record.error.get("code", "")
+        if retry_quarantined or record.request not in {request_key(each, code) for each in asked}:
             return None
         return _report(source, record, "quarantined", None)
     marker = store.read(f"media/{record.media_id}/{VIEWS_MARKER}")
-    if marker is None or _key_in(marker[0]) != result_key(record.media_id, options, models):
+    if marker is None or _key_in(marker[0]) not in {result_key(record.media_id, each, models) for each in asked}:
         return None
     return _report(source, record, "cached", store.uri(result_path(record.media_id)))
 

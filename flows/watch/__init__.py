@@ -1,0 +1,1 @@
+"""The watcher: events of a bucket become analyses, warm and once each; a sweep finds what no event told of."""
