@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import re
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,14 @@ from tasks.threads import LIBRARIES
 from tests.infra.manifests import INFRA, VARIANTS, commands, compose, kubernetes, pod_specs
 
 COMMANDS = commands()
-SERVER = "python -m flows.embedded_server"
-OWN_HEALTH = {"dask scheduler": "8787", "dask worker": "8790", SERVER: "4200", "prefect worker": "8080"}
+SERVER, WATCHER = "python -m flows.embedded_server", "python -m flows watch"
+OWN_HEALTH = {
+    "dask scheduler": "8787",
+    "dask worker": "8790",
+    SERVER: "4200",
+    "prefect worker": "8080",
+    WATCHER: "8720",
+}
 """Port that each program of the image answers /health on."""
 
 
@@ -105,8 +112,7 @@ def test_workers_work_for_a_pool_that_is_made() -> None:
 
 def test_a_health_check_asks_the_port_of_its_program() -> None:
     for name, service in compose()["services"].items():
-        line = " ".join(str(word) for word in service.get("command", []))
-        port = next((port for program, port in OWN_HEALTH.items() if line.startswith(program)), None)
+        port = OWN_HEALTH.get(_program(service.get("command", [])))
         if port and "reelflow" in service["image"]:
             assert f":{port}/" in service["healthcheck"]["test"][-1], name
     for variant in VARIANTS:
@@ -115,7 +121,22 @@ def test_a_health_check_asks_the_port_of_its_program() -> None:
             ports = {entry["name"]: str(entry["containerPort"]) for entry in container["ports"]}
             for probe in ("startupProbe", "livenessProbe"):
                 asked = ports[container[probe]["httpGet"]["port"]]
-                assert asked == OWN_HEALTH[" ".join(container["args"][:2])]
+                assert asked == OWN_HEALTH[_program(container["args"])]
+
+
+def test_the_watchers_listen_where_they_are_asked() -> None:
+    started = {where: parsed(words) for where, words in COMMANDS.items() if words[2:4] == ["flows", "watch"]}
+    assert set(started) == {"compose/watcher", "operator/Deployment/watcher", "keda/Deployment/watcher"}
+    assert {options["listen"] for options in started.values()} == {f"0.0.0.0:{OWN_HEALTH[WATCHER]}"}
+    for where, options in started.items():
+        assert ("reelflow" if "compose" in where else "your-bucket") in options["prefix"]
+        assert options["until_empty"] is False
+
+
+def _program(words: Sequence[object]) -> str:
+    """What OWN_HEALTH knows a command line by; empty where it is none of them."""
+    line = " ".join(map(str, words))
+    return next((program for program in OWN_HEALTH if line.startswith(program)), "")
 
 
 def _settings_in_use() -> set[str]:

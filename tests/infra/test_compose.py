@@ -20,7 +20,14 @@ ONE_SHOT = {"dask-certificates", "minio-init", "prefect-init"}
 CERTIFICATE = tls_environment(Path("/etc/reelflow/tls"))
 """Names files, and holds none."""
 TEXT = (INFRA / "compose.yaml").read_text("utf-8")
-SECRETS = {"MINIO_ROOT_PASSWORD", "REELFLOW_S3_KEY", "REELFLOW_S3_SECRET", "POSTGRES_PASSWORD", "REELFLOW_PREFECT_AUTH"}
+SECRETS = {
+    "MINIO_ROOT_PASSWORD",
+    "REELFLOW_S3_KEY",
+    "REELFLOW_S3_SECRET",
+    "POSTGRES_PASSWORD",
+    "REELFLOW_PREFECT_AUTH",
+    "REELFLOW_WATCH_TOKEN",
+}
 
 
 def schema() -> jsonschema.Draft202012Validator:
@@ -86,7 +93,7 @@ def test_secrets_must_be_set_and_stand_nowhere() -> None:
             assert rest.startswith(f"set {name} in infra/.env")
     for service in SERVICES.values():
         for name, value in service.get("environment", {}).items():
-            if re.search("PASSWORD|SECRET|_KEY|AUTH", name):
+            if re.search("PASSWORD|SECRET|_KEY|AUTH|TOKEN", name):
                 assert str(value).startswith("${") or (name in CERTIFICATE and value == CERTIFICATE[name]), name
 
 
@@ -120,6 +127,19 @@ def test_exactly_one_kind_of_gpu_worker_runs_in_each_profile() -> None:
     assert kinds == {"dask-worker-gpu-on-cpu": ["cpu"], "dask-worker-gpu": ["gpu"]}
     [device] = SERVICES["dask-worker-gpu"]["deploy"]["resources"]["reservations"]["devices"]
     assert (device["driver"], device["capabilities"]) == ("nvidia", ["gpu"])
+
+
+def test_minio_tells_the_watcher_with_the_token_that_it_knows() -> None:
+    services = resolved()["services"]
+    minio, watcher = services["minio"]["environment"], services["watcher"]
+    target = {name.removesuffix("_WATCHER"): value for name, value in minio.items() if name.endswith("_WATCHER")}
+    port = watcher["command"][watcher["command"].index("--listen") + 1].rpartition(":")[2]
+    assert target["MINIO_NOTIFY_WEBHOOK_ENDPOINT"] == f"http://watcher:{port}/events"
+    assert TEXT.count("${REELFLOW_WATCH_TOKEN:?") == 2
+    assert target["MINIO_NOTIFY_WEBHOOK_AUTH_TOKEN"] == watcher["environment"]["REELFLOW_WATCH_TOKEN"]
+    [init] = services["minio-init"]["command"]
+    prefix = watcher["command"][4].removeprefix("s3://reelflow/")
+    assert f'--prefix {prefix} "store/$BUCKET" arn:minio:sqs::WATCHER:webhook' in init
 
 
 def test_prefect_is_on_postgres_and_nobody_else_reaches_it() -> None:

@@ -150,7 +150,7 @@ def test_dask_speaks_to_who_has_the_certificate_only(variant: str) -> None:
     assert tls == tls_environment(Path("/etc/reelflow/tls"))
     pool = yaml.safe_load((ROOT / "deployments" / "pools" / "kubernetes.yaml").read_text("utf-8"))
     pods = {name: spec for name, spec in pod_specs(variant).items() if "prefect-worker" not in name}
-    assert len(pods) == 3
+    assert len(pods) == 4
     for spec in (*pods.values(), pool["job"]["job_manifest"]["spec"]["template"]["spec"]):
         [container] = spec["containers"]
         assert {"configMapRef": {"name": "reelflow-dask-tls"}} in container["envFrom"]
@@ -160,7 +160,7 @@ def test_dask_speaks_to_who_has_the_certificate_only(variant: str) -> None:
             "reelflow-dask"
         ]
         assert "tcp://" not in str(spec)
-        if "scheduler" not in str(container.get("args")) and "args" in container:
+        if container.get("args", [])[:2] == ["dask", "worker"]:
             assert {"name": "DASK_SCHEDULER_ADDRESS", "value": "tls://reelflow-scheduler:8786"} in container["env"]
     ports = {port["port"] for item in kubernetes(variant) if item["kind"] == "NetworkPolicy" for port in _ports(item)}
     assert ports == {8787}, "Dask's own port is for pods of the namespace"
