@@ -94,6 +94,18 @@ def recall(
     return _report(source, record, "cached", store.uri(result_path(record.media_id)))
 
 
+def recorded_outcome(store: Store, source: str, version: str) -> SourceRecord | None:
+    """What became of this version of the source, whatever was asked for; None where no run of it has ended."""
+    found = store.read(_path(source))
+    if found is None:
+        return None
+    try:
+        record = SourceRecord.model_validate_json(found[0])
+    except ValidationError:
+        return None
+    return record if record.version == version else None
+
+
 def _report(source: str, record: SourceRecord, status: str, result: str | None) -> AnalyzeReport:
     return AnalyzeReport(
         source=display_source(source),
