@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from flows.alerts_command import app as alerts_app
 from flows.when import moment
 from tasks.core.schema import AnalyzeReport
 
@@ -27,6 +28,7 @@ models_app = typer.Typer(
     invoke_without_command=True, help="List model weights, where they are and their digests; fetch more."
 )
 app.add_typer(models_app, name="models")
+app.add_typer(alerts_app, name="alerts")
 
 EXIT_FAILED, EXIT_USAGE, EXIT_QUARANTINED, EXIT_INTERRUPTED = 1, 2, 3, 130
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
+from datetime import datetime, timedelta
+from itertools import chain, pairwise
 from typing import Final
 from urllib.parse import quote, unquote
 
@@ -106,7 +107,12 @@ def late_windows(store: Store, camera: str, windows: Iterable[tuple[WindowName, 
 
 def tracked_windows(store: Store, camera: str, since: str = "") -> Iterator[TrackedWindow]:
     """The stored records of a camera, in order, from after the label `since`."""
-    for path in store.list(f"{_folder(camera)}/windows"):
+    folders = [f"{_folder(camera)}/windows"]
+    head = _load_head(store, camera)[0]
+    if since and head:
+        first, last = (datetime.strptime(label[:8], "%Y%m%d").date() for label in (since, head.label))
+        folders = [f"{folders[0]}/{first + timedelta(days=n)}" for n in range((last - first).days + 1)]
+    for path in chain.from_iterable(map(store.list, folders)):
         if _label(path) > since and (found := _read(store, path)):
             yield found[0]
 
