@@ -10,6 +10,7 @@ import pytest
 
 from tests import media as generate
 from tests.object_store import object_store
+from tests.prefect_home import new_prefect_home, use_prefect_home
 
 
 def _folder(variable: str) -> Path:
@@ -88,3 +89,18 @@ def seaweedfs_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     """Environment of a client of the S3 server of `make up` (SeaweedFS, on disk)."""
     with object_store(tmp_path_factory.mktemp("seaweedfs")) as store:
         yield store.environment
+
+
+@pytest.fixture(scope="session")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A Prefect server with a database of its own, and a local cluster of two workers: one of each in a process."""
+    home = new_prefect_home(tmp_path_factory)
+    with pytest.MonkeyPatch.context() as patch:
+        use_prefect_home(patch, home)
+        patch.delenv("REELFLOW_DASK_ADDRESS", raising=False)
+        patch.setenv("REELFLOW_WORKERS", "2")
+        patch.setenv("REELFLOW_CACHE_DIR", str(home / "cache"))
+        from flows.run import engine as started
+
+        with started():
+            yield

@@ -14,10 +14,7 @@ import pytest
 
 from flows.local_server import new_auth
 from tests.deployments.conftest import _answers, free_port
-from tests.flows.conftest import engine
 from tests.prefect_home import DATABASE, new_prefect_home
-
-__all__ = ["engine", "server"]
 
 
 @dataclass(frozen=True)
