@@ -12,7 +12,8 @@ from tasks.core.errors import NoWorker
 from tasks.settings import settings
 from tasks.worker import drain
 
-CONNECT_S = 10
+CONNECT_S = 20
+"""A TLS handshake on a busy host takes some seconds."""
 
 UNREACHED = (OSError, TimeoutError, TypeError, RuntimeError)
 """What Dask's client raises: the last two for an address that does not fit its certificates (tls:// without, tcp://)."""

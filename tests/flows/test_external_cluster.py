@@ -120,7 +120,7 @@ def _open_task_runs(home: Path) -> list[tuple[str, str]]:
 def test_gpu_tasks_run_on_the_gpu_worker_only(cluster: Cluster, tmp_path: Path, home: Path) -> None:
     cpu, gpu = cluster.worker("cpu", "CPU=1"), cluster.worker("gpu", "GPU=1")
     status, report, _ = _analyze(cluster, tmp_path / "store", home)
-    assert (status, report["status"]) == (0, "done"), report
+    assert (status, report["status"]) == (0, "done"), json.dumps(report)
     made = manifests(tmp_path / "store")
     assert GPU_STAGES & {path.split("/")[2] for path in made} >= {"transcript", "detections"}
     for path, manifest in made.items():
@@ -139,8 +139,8 @@ def test_without_a_gpu_worker_the_run_ends_and_says_what_to_start(cluster: Clust
     assert "--resources GPU=1" in error["message"]
     waited = report["seconds"]
     assert isinstance(waited, float)
-    assert waited < 10
-    assert seconds < 60
+    assert waited < 30
+    assert seconds < 90
 
 
 @pytest.mark.slow
@@ -150,7 +150,7 @@ def test_every_command_can_use_the_same_workers(cluster: Cluster, tmp_path: Path
     cluster.worker("gpu", "GPU=1")
     for number in range(2):
         status, report, _ = _analyze(cluster, tmp_path / str(number), home)
-        assert (status, report["status"]) == (0, "done"), report
+        assert (status, report["status"]) == (0, "done"), json.dumps(report)
         assert _open_task_runs(home) == []
 
 
@@ -163,7 +163,7 @@ def test_two_commands_at_the_same_time_can_use_the_same_workers(cluster: Cluster
     started = [_start(cluster, tmp_path / folder.name, folder) for folder in (home, others)]
     for command in started:
         status, report = _report(command)
-        assert (status, report["status"]) == (0, "done"), report
+        assert (status, report["status"]) == (0, "done"), json.dumps(report)
     assert _open_task_runs(home) == []
     assert _open_task_runs(others) == []
 
@@ -190,7 +190,7 @@ def test_the_last_gpu_worker_is_killed(comes_again: bool, cluster: Cluster, tmp_
         cluster.worker("gpu again", "GPU=1")
     status, report = _report(run)
     if comes_again:
-        assert (status, report["status"]) == (0, "done"), report
+        assert (status, report["status"]) == (0, "done"), json.dumps(report)
         assert log.read_text().count("No Dask worker at") == 1
     else:
         assert (status, report["status"]) == (1, "failed"), report
