@@ -76,7 +76,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     started.start("server", "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port))
     try:
         with httpx.Client(timeout=5) as client:
-            until(lambda: _answers(client, started.api_url), f"the server, see {folder / 'server.log'}", 120)
+            until(lambda: answers(client, started.api_url), f"the server, see {folder / 'server.log'}", 120)
         yield started
     finally:
         processes.end(started.stack, [])
@@ -102,7 +102,8 @@ class _Patient(httpx.HTTPTransport):
             time.sleep(0.5)
 
 
-def _answers(client: httpx.Client, api_url: str) -> bool:
+def answers(client: httpx.Client, api_url: str) -> bool:
+    """Does the Prefect API answer?"""
     try:
         return client.get(f"{api_url}/health").is_success
     except httpx.TransportError:

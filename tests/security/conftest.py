@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from flows.local_server import new_auth
-from tests.deployments.conftest import _answers, free_port
+from tests.deployments.conftest import answers, free_port
 from tests.prefect_home import DATABASE, new_prefect_home
 
 
@@ -49,7 +49,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     try:
         deadline = time.monotonic() + 120
         with httpx.Client(timeout=5, trust_env=False) as client:  # one: each reads all the certificates of the host
-            while not _answers(client, f"{found.url}/api"):
+            while not answers(client, f"{found.url}/api"):
                 assert process.poll() is None
                 assert time.monotonic() < deadline
                 time.sleep(0.1)
