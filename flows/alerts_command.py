@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flows.arguments import Store
 from flows.when import moment
 
 if TYPE_CHECKING:
@@ -44,10 +45,6 @@ quiet {from, to, days, then: hold or drop}.
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=RULES_HELP)
 
 RulesFile = Annotated[Path, typer.Argument(metavar="RULES.yaml", help="File of rules")]
-Store = Annotated[
-    str | None,
-    typer.Option("--store", metavar="URI", help="Folder, file:///... or s3://bucket/prefix; default REELFLOW_STORE"),
-]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object per alert on stdout, nothing else there")]
 
 
