@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +21,7 @@ from benchmarks._cpu import process_times
 from deployments import processes, stack
 from deployments.processes import Process
 from tasks.core.errors import SetupError
+from tasks.core.ports import free_port
 
 TargetName = Literal["deployment", "served", "flow"]
 Name = Literal["cold", "warm", "burst-ready"]
@@ -199,13 +199,6 @@ class Deployed:
             if time.monotonic() > deadline or not processes.alive(part):
                 raise SetupError(f"{name} did not start; its log is {part.log}.", detail=processes.tail(part))
             time.sleep(0.1)
-
-
-def free_port() -> int:
-    """A port of the loopback interface that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _command(pid: int) -> list[str]:

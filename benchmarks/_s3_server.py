@@ -25,9 +25,10 @@ def s3_server(folder: Path, bucket: str) -> Iterator[Any]:
     """
     import boto3
 
+    from tasks.core.ports import free_port
     from tasks.store import open_store
 
-    port = _free_port()
+    port = free_port()
     ours = {
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
         "AWS_ACCESS_KEY_ID": "test",
@@ -68,12 +69,6 @@ def counted_requests() -> Iterator[list[str]]:
 
     with mock.patch.object(URLLib3Session, "send", record):
         yield sent
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _wait(port: int, server: subprocess.Popen[bytes], log: Path) -> None:

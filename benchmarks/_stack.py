@@ -6,7 +6,6 @@ import os
 import random
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ import httpx
 
 from flows.dask_security import tls_environment, write_certificate
 from flows.local_server import new_auth
+from tasks.core.ports import free_port
 from tasks.store import Store, open_store
 
 BUCKET = "storm"
@@ -38,11 +38,11 @@ class Stack:
 
     def __enter__(self) -> Stack:
         self._exit.callback(self._end)
-        port = _free_port()
+        port = free_port()
         self.s3 = f"http://127.0.0.1:{port}"
         self._workers_s3 = self.s3
         self._start("s3", [_script("moto_server"), "-H", "127.0.0.1", "-p", str(port)])
-        self._server_port = _free_port()
+        self._server_port = free_port()
         self._prefect = self._start_server()
         self._start("scheduler", [_script("dask"), "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"])
         self.dask = self._wait("scheduler", r"Scheduler at:\s+(tls://\S+)")
@@ -68,7 +68,7 @@ class Stack:
 
     def proxy(self, rate: float, stall_s: float, seed: int) -> str:
         """Address of a proxy that fails now and then."""
-        port = _free_port()
+        port = free_port()
         flags = ["--upstream", self.s3, "--port", str(port), "--rate", str(rate), "--stall", str(stall_s)]
         self._start("proxy", [sys.executable, "-m", "tests.fault_proxy", *flags, "--seed", str(seed)])
         _answers(f"http://127.0.0.1:{port}/-/counts")
@@ -192,12 +192,6 @@ def _answers(url: str, timeout_s: float = 120.0) -> None:
 
 def _script(name: str) -> str:
     return str(Path(sys.executable).with_name(name))
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _parent(process: Path) -> int:

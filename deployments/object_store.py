@@ -14,16 +14,14 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-from contextlib import ExitStack
 from pathlib import Path
 
 from deployments.processes import MARK
 from flows.dask_security import new_certificate
+from tasks.core.ports import LOOPBACK, free_ports
 
-HOST = "127.0.0.1"
 PROGRAM = Path(sys.executable).with_name("weed")
 
 STOP_S = 2.0
@@ -54,7 +52,7 @@ def serve(folder: Path, port: int, access_key: str, secret_key: str) -> int:
     for raft in data.glob("m[0-9]*"):  # the master's state, named after its port; it learns all of it from the volumes
         shutil.rmtree(raft)
     _write_settings(data, run, access_key, secret_key)
-    ports = dict(zip(_PORTS, _free_ports(len(_PORTS)), strict=True))
+    ports = dict(zip(_PORTS, free_ports(len(_PORTS)), strict=True))
     environment = {"HOME": str(run), MARK: os.environ.get(MARK, "")}
     server = subprocess.Popen(
         [str(PROGRAM), *_flags(port, ports, data)], cwd=run, env=environment, stdin=subprocess.DEVNULL
@@ -83,15 +81,15 @@ def _leave(*_: object) -> None:
 def _flags(port: int, ports: dict[str, int], data: Path) -> list[str]:
     settings = {
         "-dir": data,
-        "-ip": HOST,
-        "-ip.bind": HOST,
+        "-ip": LOOPBACK,
+        "-ip.bind": LOOPBACK,
         "-filer": "true",
         "-filer.localSocket": "filer.sock",
         "-s3": "true",
         "-s3.port": port,
         "-s3.config": "keys.json",
         "-s3.localSocket": "s3.sock",
-        "-s3.allowedOrigins": f"http://{HOST}:{port}",
+        "-s3.allowedOrigins": f"http://{LOOPBACK}:{port}",
         "-s3.iam": "false",
         "-s3.port.iceberg": 0,
         "-s3.port.lance": 0,
@@ -106,7 +104,7 @@ def _flags(port: int, ports: dict[str, int], data: Path) -> list[str]:
 
 
 def _write_settings(data: Path, run: Path, access_key: str, secret_key: str) -> None:
-    made = new_certificate("reelflow-store", HOST)
+    made = new_certificate("reelflow-store", LOOPBACK)
     pair = 'cert = "certificate.pem"\nkey = "key.pem"\n'
     tls = '[grpc]\nca = "certificate.pem"\n' + "".join(f"[grpc.{part}]\n{pair}" for part in _PARTS)
     tls += "".join(f'[https.{server}]\n{pair}ca = "certificate.pem"\n' for server in _SERVERS)
@@ -128,15 +126,6 @@ def _write_settings(data: Path, run: Path, access_key: str, secret_key: str) -> 
     for name, content in files.items():
         with os.fdopen(os.open(run / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(content)
-
-
-def _free_ports(count: int) -> list[int]:
-    """Different ports of the loopback interface that nobody listens on."""
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind((HOST, 0))
-        return [int(each.getsockname()[1]) for each in sockets]
 
 
 def _socket(name: str, port: int) -> Path:

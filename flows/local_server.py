@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import socket
 import subprocess
 import sys
 import threading
@@ -22,6 +21,7 @@ import httpx
 
 from tasks.core.errors import SetupError
 from tasks.core.host import is_this_host
+from tasks.core.ports import free_port
 
 LINES_KEPT, LINE_BYTES = 100, 2**12
 """Of what a server says about errors; a longer line counts as several."""
@@ -56,7 +56,7 @@ class LocalServer:
     """Starts at once, in the background; `api_url` is answered after `wait`."""
 
     def __init__(self) -> None:
-        self._port = _free_port()
+        self._port = free_port()
         self.api_url = f"http://127.0.0.1:{self._port}/api"
         self.auth = new_auth()
         self._process = subprocess.Popen(
@@ -126,12 +126,6 @@ def check_reach(hosts: Iterable[str]) -> None:
             "for itself on loopback. Start one that they reach (prefect server start --host 0.0.0.0) and set "
             "PREFECT_API_URL."
         )
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _profile_names_server() -> bool:

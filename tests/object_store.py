@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tasks.core.ports import free_port
 from tests.source_tree import ROOT
 
 STARTS_S = 180.0
@@ -60,7 +60,7 @@ def object_store(folder: Path) -> Iterator[ObjectStore]:
     """Runs in the block, with new keys, on what FOLDER holds; fails with its log where it doesn't start."""
     folder.mkdir(parents=True, exist_ok=True)
     key, secret = secrets.token_hex(10), secrets.token_urlsafe(30)
-    port, log = _free_port(), folder / "log"
+    port, log = free_port(), folder / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "deployments.object_store", str(folder), str(port)],
@@ -92,9 +92,3 @@ def _await(store: ObjectStore, log: Path) -> None:
             assert store.process.poll() is None, said
             assert time.monotonic() < deadline, said
             time.sleep(0.1)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -18,7 +18,7 @@ import pytest
 from distributed import Client
 
 from deployments import processes, stack
-from tests.deployments.conftest import free_port
+from tasks.core.ports import free_port
 from tests.source_tree import ROOT
 
 

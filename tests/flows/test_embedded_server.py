@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -19,6 +18,7 @@ import pytest
 from flows.embedded_server import by_flow_run
 from flows.local_server import LINE_BYTES, LINES_KEPT, LocalServer
 from tasks.core.errors import SetupError
+from tasks.core.ports import free_port
 from tests.prefect_home import DATABASE, new_prefect_home, use_prefect_home
 
 AUTH = "reelflow:secret"
@@ -49,9 +49,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
 @contextmanager
 def served(log: Path) -> Iterator[str]:
     """The API of a server that logs its statements; ends it as a flow does."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     environment = {**os.environ, "PREFECT_SERVER_DATABASE_ECHO": "true", "PREFECT_SERVER_API_AUTH_STRING": AUTH}
     command = [sys.executable, "-m", "flows.embedded_server", str(port)]
     api = f"http://127.0.0.1:{port}/api"

@@ -13,7 +13,8 @@ import httpx
 import pytest
 
 from flows.local_server import new_auth
-from tests.deployments.conftest import answers, free_port
+from tasks.core.ports import free_port
+from tests.deployments.conftest import answers
 from tests.prefect_home import DATABASE, new_prefect_home
 
 

@@ -21,7 +21,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from deployments import processes, stack
-from tests.deployments.conftest import free_port
+from tasks.core.ports import free_port
 
 STARTS_S = 180.0
 PAGE = {"Origin": "http://pages.example", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Site": "cross-site"}

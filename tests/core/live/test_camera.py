@@ -22,9 +22,9 @@ from tasks.core.live import camera
 from tasks.core.live.address import Address
 from tasks.core.live.names import WindowRecord
 from tasks.core.live.spool import Spool
+from tasks.core.ports import free_port
 from tests.core.live import samples as take
 from tests.core.live.test_recovery import kept, play, start, task
-from tests.flows.ingest.cameras import free_port
 from tests.media import ffmpeg, write
 
 Sampled = Callable[..., Path]

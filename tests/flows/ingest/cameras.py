@@ -12,7 +12,6 @@ import argparse
 import asyncio
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tasks.core.ports import free_port
 from tests.source_tree import ROOT
 
 START_S = 60.0
@@ -72,12 +72,6 @@ def camera(folder: Path, **values: Any) -> Iterator[Camera]:
         yield running
     finally:
         running.kill()
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 def main() -> None:
