@@ -202,24 +202,8 @@ def _analyze(
     embed_fps = Fraction(options.embeddings.frames_per_chunk) / Fraction(str(options.embeddings.chunk_s))
     shots = options.scenes.shots and options.frames.mode == "uniform"
     batches = plan_batches(info, options.frames, embed_fps=embed_fps if "embeddings" in models else None, shots=shots)
-    frames, boxes, vectors, scenes, described = [], [], [], [], []
-    for batch in batches:  # in this order they are worked on, so a batch is looked at while its frames are at hand
-        sampled = vision.sample_frames.submit(found, info, batch, options.frames)
-        frames.append(sampled)
-        if "detections" in models:
-            boxes.append(vision.detect_objects.submit(found, sampled, models["detections"], options.detections))
-        if "embeddings" in models:
-            vectors.append(vision.embed_frames.submit(found, sampled, models["embeddings"], options.embeddings))
-    for stage, futures in (("frames", frames), ("detections", boxes), ("embeddings", vectors)):
-        progress.expect(stage, len(futures))
-    if vectors:
-        bank = _bank(found.store, options, models)
-        described = [vision.describe.submit(found, info, vectors, bank, options.embeddings, options.tags)]
-        progress.expect("description")
-    if frames and (shots or vectors):
-        compared = frames if shots else []
-        scenes = [vision.detect_scenes.submit(found, compared, vectors, options.scenes)]
-        progress.expect("scenes")
+    frames = [vision.sample_frames.submit(found, info, batch, options.frames) for batch in batches]
+    progress.expect("frames", len(frames))
 
     progress.gather("audio", [audio])
     [heard] = progress.gather("segments", [segments])
@@ -236,6 +220,25 @@ def _analyze(
     ]
     for stage, futures in (("clips", clips), ("language", language), ("transcript", said)):
         progress.expect(stage, len(futures))
+
+    # The batches' other tasks come after those of speech, which is the longer branch and would wait for one of them.
+    boxes, vectors, scenes, described = [], [], [], []
+    for sampled in frames:
+        if "detections" in models:
+            boxes.append(vision.detect_objects.submit(found, sampled, models["detections"], options.detections))
+        if "embeddings" in models:
+            vectors.append(vision.embed_frames.submit(found, sampled, models["embeddings"], options.embeddings))
+    for stage, futures in (("detections", boxes), ("embeddings", vectors)):
+        progress.expect(stage, len(futures))
+    if vectors:
+        bank = _bank(found.store, options, models)
+        described = [vision.describe.submit(found, info, vectors, bank, options.embeddings, options.tags)]
+        progress.expect("description")
+    if frames and (shots or vectors):
+        compared = frames if shots else []
+        scenes = [vision.detect_scenes.submit(found, compared, vectors, options.scenes)]
+        progress.expect("scenes")
+
     progress.expect("publish")
 
     findings = Findings(

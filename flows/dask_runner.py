@@ -44,13 +44,11 @@ from flows.dask_client import connect, scheduler_address
 from flows.worker_watch import WATCH_S, WorkerWatch
 from tasks import worker
 from tasks.core.errors import NoWorker, WorkerLost
+from tasks.precedence import FIRST_TAG
 
 GPU_TAG = "gpu"
-FIRST_TAG = "first"
-"""Of tasks that are long: of those that are ready they go first, so that short ones fill the end of a run."""
-
 HEAD_START_S = 1e9
-"""By so much such a task counts as submitted earlier."""
+"""By so much a task tagged `first` counts as submitted earlier."""
 
 RESUBMISSIONS = 1
 """How often a task whose worker was lost is submitted again, after Dask itself has given up on it."""
@@ -82,6 +80,9 @@ class ReelflowFuture(PrefectDaskFuture[Any]):
         self._parameters = parameters
         self._wait_for = _listed(wait_for)
         self._dependencies = dependencies or {}
+        self._began: float = max((upstream._began for upstream in self._upstreams()), default=time.time())
+        """Unix time of its place in the queue. What goes on with another task's result stands where that one stood:
+        what was begun is finished before more is begun."""
         self._resubmissions = 0
         super().__init__(*self._place())
 
@@ -152,7 +153,9 @@ class ReelflowFuture(PrefectDaskFuture[Any]):
 
     def _place(self) -> tuple[uuid.UUID, Any]:
         task_run_id = uuid.uuid4()
-        placed = self._runner.place(self._task, self._parameters, task_run_id, self._wait_for, self._dependencies)
+        placed = self._runner.place(
+            self._task, self._parameters, task_run_id, self._began, self._wait_for, self._dependencies
+        )
         return task_run_id, placed
 
     def _upstreams(self) -> list[ReelflowFuture]:
@@ -204,10 +207,14 @@ class DaskClusterTaskRunner(DaskTaskRunner):
         task: Task[..., Any],
         parameters: dict[str, Any],
         task_run_id: uuid.UUID,
+        began: float,
         wait_for: Sequence[Any] = (),
         dependencies: Mapping[str, set[Any]] = MappingProxyType({}),
     ) -> Any:
-        """Hands one task run to the scheduler, on a worker that offers its resource; returns Dask's future."""
+        """Hands one task run to the scheduler, on a worker that offers its resource; returns Dask's future.
+
+        Of tasks that are ready the one that `began` first, in Unix time, goes first.
+        """
         resource = "GPU" if GPU_TAG in task.tags else "CPU"
         self._watch.require(resource)
         inputs = {
@@ -216,10 +223,9 @@ class DaskClusterTaskRunner(DaskTaskRunner):
         }
         if self._flow_run is None:
             self._flow_run = _flow_run_context()
-        now = time.time()
         future = self.client.submit(
             worker.run,
-            now,
+            time.time(),
             settings=_settings_context(),
             flow_run=self._flow_run,
             task=worker.name_of(task),
@@ -229,7 +235,7 @@ class DaskClusterTaskRunner(DaskTaskRunner):
             dependencies=inputs,
             key=f"{task.name}-{task_run_id}",
             resources={resource: 1},
-            priority=(HEAD_START_S if FIRST_TAG in task.tags else 0.0) - now,  # by itself, Dask begins with the last
+            priority=(HEAD_START_S if FIRST_TAG in task.tags else 0.0) - began,  # by itself, Dask begins with the last
             pure=False,
         )
         self._placed.append((future, resource, task_run_id))

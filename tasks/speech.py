@@ -47,14 +47,14 @@ LANGUAGE = "language.json"
 TRANSCRIPT = "transcript.json"
 
 
-@stage("audio", version=2)
+@stage("audio", version=2, tags=["leads"])
 def extract_audio(media: MediaRef, info: MediaInfo, channel: Channel, out: Path) -> None:
     """The chosen audio stream as 16 kHz mono, or silence of the media's length; and what of it was heard."""
     with source_file(media) as path:
         save_records(track.extract_audio(path, info, out / AUDIO, channel), out / HEARD)
 
 
-@stage("segments", version=2)
+@stage("segments", version=2, tags=["leads"])
 def segment_speech(media: MediaRef, audio: ArtifactRef, options: SegmentOptions, out: Path) -> None:
     """Where someone speaks, and where they pause."""
     found = segments.find_speech(track.load_audio(artifact_file(audio, AUDIO)), options)
@@ -75,7 +75,7 @@ def cut_clips(
     save_records(cut, out / CLIPS)
 
 
-@stage("language", version=2, tags=["gpu", "first"])
+@stage("language", version=2, tags=["gpu", "first", "leads"])
 def detect_language(
     media: MediaRef,
     audio: ArtifactRef,

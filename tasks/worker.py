@@ -22,6 +22,7 @@ from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL
 from prefect.task_engine import run_task_sync
 
 from tasks.api_certificates import spared
+from tasks.precedence import Precedence
 from tasks.stage import submitted_at
 
 Name = tuple[str, str]
@@ -35,6 +36,9 @@ class SentSettings:
     digest: str
     pickled: bytes = field(compare=False, repr=False)
     """(Profile, Settings) as they are: made from a description, 54 models would read the environment again."""
+
+
+_precedence = Precedence()
 
 
 def name_of(found: Any) -> Any:
@@ -57,8 +61,10 @@ def run(
     `submitted` is Unix time; `settings` and `flow_run` are what flows/dask_runner.py made of the flow run's context.
     """
     session = _session(settings, threading.get_ident())
-    with _turn((str(session.run(PREFECT_API_URL.value)), session.run(PREFECT_API_AUTH_STRING.value))):
-        return session.copy().run(_run, submitted, flow_run, find(task), arguments)
+    found = find(task)
+    api = (str(session.run(PREFECT_API_URL.value)), session.run(PREFECT_API_AUTH_STRING.value))
+    with _precedence.of(found, arguments["parameters"].get("media")), _turn(api):
+        return session.copy().run(_run, submitted, flow_run, found, arguments)
 
 
 def _run(submitted: float, flow_run: bytes, task: Task[..., Any], arguments: dict[str, Any]) -> Any:

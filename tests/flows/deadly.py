@@ -9,6 +9,9 @@ from pathlib import Path
 
 from prefect import task
 
+from tasks.core.schema import MediaRef
+from tasks.precedence import FIRST_TAG, LEADS_TAG
+
 
 @task
 def die() -> None:
@@ -36,3 +39,23 @@ def write(path: str, text: str, after_s: float = 0.0) -> str:
 def echo(value: object) -> object:
     """Returns what it is given."""
     return value
+
+
+@task
+def span(media: MediaRef, for_s: float) -> tuple[float, float]:
+    """Takes so long; returns when, in Unix time."""
+    started = time.time()
+    time.sleep(for_s)
+    return started, time.time()
+
+
+@task(tags=[LEADS_TAG])
+def leading_span(media: MediaRef, for_s: float) -> tuple[float, float]:
+    """The same, for longer work to follow."""
+    return span.fn(media, for_s)
+
+
+@task(tags=[FIRST_TAG])
+def first_span(media: MediaRef, for_s: float, after: object = None) -> tuple[float, float]:
+    """The same, as the longer work."""
+    return span.fn(media, for_s)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from prefect import flow, task
 from prefect.client.orchestration import get_client
 
 from flows.task_runner import ClusterTaskRunner
-from tests.flows.deadly import echo, fail, write
+from tasks.core.schema import MediaRef
+from tasks.precedence import LARGE_BYTES
+from tests.flows.deadly import echo, fail, first_span, leading_span, span, write
 
 
 def test_a_task_waits_for_what_it_is_told_to_wait_for(engine: None, tmp_path: Path) -> None:
@@ -100,3 +102,37 @@ def test_the_run_that_a_mapped_task_comes_after_is_recorded(engine: None) -> Non
     with get_client(sync_client=True) as client:
         inputs = client.read_task_run(after).task_inputs
     assert before in {found.id for found in inputs["value"]}  # type: ignore[union-attr]
+
+
+def test_work_that_is_planned_late_need_not_wait_for_what_was_ready(engine: None) -> None:
+    """Two workers: when the leading task ends, its worker has long ones at hand and nothing of what follows."""
+    media = MediaRef(media_id="0" * 32, source="a.mp4", bytes=LARGE_BYTES, store="store")
+    long_s = 2.0
+
+    @flow(task_runner=ClusterTaskRunner())
+    def branches() -> float:
+        leading = leading_span.submit(media, 0.2)
+        many = [span.submit(media, long_s) for _ in range(4)]
+        _, led_until = leading.result()
+        started, _ = first_span.submit(media, 0.1, after=leading).result()  # goes where that one's result is
+        for future in many:
+            future.result()
+        return float(started - led_until)
+
+    branches()  # imports what a worker's first task imports
+    assert branches() < long_s / 2
+
+
+def test_what_was_begun_is_finished_before_more_is_begun(engine: None) -> None:
+    media = MediaRef(media_id="0" * 32, source="a.mp4", bytes=1, store="store")
+
+    @flow(task_runner=ClusterTaskRunner())
+    def two_steps() -> tuple[float, float]:
+        begun = echo.submit(media)
+        more = [span.submit(media, 0.3) for _ in range(8)]
+        goes_on = span.submit(cast(Any, begun), 0.1)
+        return goes_on.result()[0], max(future.result()[0] for future in more)
+
+    two_steps()
+    second, last_first = two_steps()
+    assert second < last_first
