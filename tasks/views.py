@@ -45,11 +45,11 @@ def write_views(store: Store, media: MediaRef, result: Result, findings: Finding
         path = f"media/{media.media_id}/{VIEWS[name]}"
         store.write(path, content)
         sizes[path] = len(content)
-    for name, frame in tables.tables(result, load_embedded(findings.embeddings)).items():
+    for name, table in tables.arrow_tables(result, load_embedded(findings.embeddings)).items():
         path = table_path(name, media.media_id)
         with store.workspace() as work:
             part = work / "part.parquet"
-            tables.write_table(frame, part, name)
+            tables.write_table(table, part, name)
             sizes[path] = part.stat().st_size
             store.put(path, part)
     mark_views(store, result, sizes)

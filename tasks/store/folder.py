@@ -21,7 +21,7 @@ from urllib.parse import unquote, urlsplit
 
 from tasks.core.errors import StoreConflict, StoreUnavailable
 from tasks.store import Guarantee, Stored, link_seconds
-from tasks.store.workspace import disk, workspace
+from tasks.store.workspace import disk, scratch_file, workspace
 
 _WORK = ".work"
 _LOCKS = ".locks"
@@ -73,8 +73,7 @@ class FolderStore:
             return None
 
     def write(self, path: str, data: bytes) -> None:
-        with self.workspace() as work:
-            temporary = work / "object"
+        with scratch_file(self._path(_WORK), _ELSEWHERE) as temporary:
             temporary.write_bytes(data)
             self.put(path, temporary)
 

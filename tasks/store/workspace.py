@@ -7,8 +7,10 @@ import errno
 import fcntl
 import os
 import shutil
+import stat
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +21,7 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 FULL_BYTES = 2**20
 """A disk with less than this free counts as full where something failed on it."""
 STALE_S = 3600.0
-"""Folders of killed processes go after this time."""
+"""Folders and files of killed processes go after this time."""
 
 _SAYS_FULL = ("No space left on device", "Disk quota exceeded")
 
@@ -48,6 +50,18 @@ def workspace(parent: Path, elsewhere: str) -> Iterator[Path]:
     finally:
         os.close(handle)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def scratch_file(parent: Path, elsewhere: str) -> Iterator[Path]:
+    """A path under `parent` for a file that is written and moved away at once; removed at exit where it was not."""
+    with disk(parent, elsewhere):
+        parent.mkdir(parents=True, exist_ok=True)
+        file = parent / uuid.uuid4().hex
+        try:
+            yield file
+        finally:
+            file.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -84,8 +98,12 @@ def _full(folder: Path, elsewhere: str) -> str:
 
 def _sweep(parent: Path) -> None:
     for folder in parent.iterdir():
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError, BlockingIOError):
-            if time.time() - folder.stat().st_mtime < STALE_S:
+        with contextlib.suppress(FileNotFoundError, BlockingIOError):
+            status = folder.lstat()
+            if time.time() - status.st_mtime < STALE_S:
+                continue
+            if not stat.S_ISDIR(status.st_mode):
+                folder.unlink()
                 continue
             handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
             try:

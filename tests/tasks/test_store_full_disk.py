@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 
 from tasks.core.errors import CorruptMedia, StoreUnavailable
 from tasks.store import Store
-from tasks.store.workspace import workspace
+from tasks.store.workspace import STALE_S, scratch_file, workspace
 from tests.source_tree import ROOT
 
 
@@ -27,6 +28,29 @@ def test_a_disk_that_fills_up_is_never_the_medias_fault(tmp_path: Path) -> None:
         raise RuntimeError("a library wraps it") from OSError(errno.ENOSPC, "No space left on device")
     with pytest.raises(CorruptMedia), workspace(tmp_path, "look elsewhere"):
         raise CorruptMedia("x.mp4: bad")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_killed_process_left_goes_after_a_while(tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    for left in (old, new):
+        left.write_text("half of an object")
+        (tmp_path / f"{left.name}-folder").mkdir()
+    for left in (old, tmp_path / "old-folder"):
+        os.utime(left, (time.time() - 2 * STALE_S,) * 2)
+    with workspace(tmp_path, "look elsewhere"):
+        pass
+    assert {left.name for left in tmp_path.iterdir()} == {"new", "new-folder"}
+
+
+def test_a_file_that_was_not_written_whole_is_not_left(tmp_path: Path) -> None:
+    def write() -> None:
+        with scratch_file(tmp_path, "look elsewhere") as file:
+            file.write_text("half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(StoreUnavailable, match="is full"):
+        write()
     assert not list(tmp_path.iterdir())
 
 

@@ -125,30 +125,37 @@ Row = dict[str, Any]
 
 
 def tables(result: Result, embeddings: Embeddings | None = None) -> dict[str, pd.DataFrame]:
-    """Every table of one result by name; each has the dtypes of its schema (Arrow-backed), also when it has no rows."""
+    """`arrow_tables` as data frames, with the dtypes of their schemas (Arrow-backed)."""
+    found = arrow_tables(result, embeddings)
+    return {name: table.to_pandas(types_mapper=pd.ArrowDtype) for name, table in found.items()}
+
+
+def arrow_tables(result: Result, embeddings: Embeddings | None = None) -> dict[str, pa.Table]:
+    """Every table of one result by name; each has its schema, also when it has no rows."""
     keys = {"media_id": result.media_id, "result_key": result.key}
     rows = {name: rows_of(result) for name, rows_of in _ROWS.items()}
     rows["embeddings"] = _embeddings(result, embeddings) if embeddings else []
-    return {name: _frame(({**keys, **row} for row in rows[name]), schema) for name, schema in SCHEMAS.items()}
+    return {
+        name: pa.Table.from_pylist([{**keys, **row} for row in rows[name]], schema=schema)
+        for name, schema in SCHEMAS.items()
+    }
 
 
-def write_table(frame: pd.DataFrame, path: Path, name: str) -> None:
+def write_table(frame: pa.Table | pd.DataFrame, path: Path, name: str) -> None:
     """One Parquet file (zstd) with exactly the schema of table `name`.
 
     Raises pyarrow.ArrowInvalid where the frame does not fit the schema, KeyError for an unknown table, ValueError for
     NaN and infinity: a value that is not there is null.
     """
-    table = pa.Table.from_pandas(frame, schema=SCHEMAS[name], preserve_index=False)
+    table: Any = frame
+    if not isinstance(frame, pa.Table):
+        table = pa.Table.from_pandas(frame, schema=SCHEMAS[name], preserve_index=False)
+    table = table.cast(SCHEMAS[name])
     for column, values in zip(table.column_names, table.columns, strict=True):
         numbers = pc.list_flatten(values) if pa.types.is_list(values.type) else values
         if pa.types.is_floating(numbers.type) and not pc.all(pc.is_finite(numbers), min_count=0).as_py():
             raise ValueError(f"table {name}, column {column}: NaN or infinity")
     pq.write_table(table.replace_schema_metadata(None), path, compression="zstd")
-
-
-def _frame(rows: Iterable[Row], schema: pa.Schema) -> pd.DataFrame:
-    frame: pd.DataFrame = pa.Table.from_pylist(list(rows), schema=schema).to_pandas(types_mapper=pd.ArrowDtype)
-    return frame
 
 
 def _transcripts(result: Result) -> Iterator[Row]:

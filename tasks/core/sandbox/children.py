@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import json
 import os
 import selectors
@@ -19,7 +20,7 @@ import sys
 import sysconfig
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -107,10 +108,11 @@ def run_module(
     return _run(told, bounds, [*_code(), *reads], writes, attachment)
 
 
-def _code() -> Iterator[Path]:
+@functools.cache
+def _code() -> tuple[Path, ...]:
     """Folders of Python code that a module may still import from."""
-    yield from {Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-    yield _ROOT / "tasks"
+    installed = {Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    return (*installed, _ROOT / "tasks")
 
 
 def _run(

@@ -54,8 +54,9 @@ def find_speech(audio: npt.NDArray[np.float32], options: SegmentOptions) -> Spee
     """Where someone speaks and pauses, as segment_speech; pauses and voice are Silero's with both engines."""
     from tasks.core.segments import silero
 
-    segments = segment_speech(audio, options)
     probability = silero.speech_probabilities(audio)
+    known = silero.decide(probability, options) if options.engine == "silero" else None
+    segments = segment_speech(audio, options, known)
     voice = np.round(255 * probability).astype(np.uint8)
     return Speech(segments, _pauses(audio, probability, segments), voice)
 
@@ -69,12 +70,15 @@ def mean_voice(voice: npt.NDArray[np.uint8], start: float, end: float) -> float:
     return int(stretch.sum(dtype=np.int64)) / (255 * stretch.size) if stretch.size else 0.0
 
 
-def segment_speech(audio: npt.NDArray[np.float32], options: SegmentOptions) -> list[Interval]:
+def segment_speech(
+    audio: npt.NDArray[np.float32], options: SegmentOptions, known: Activity | None = None
+) -> list[Interval]:
     """Stretches of speech in media time, sorted and disjoint.
 
     `audio` is float32, mono, 16 kHz, shape (samples,), its first sample at media time 0; a memory map is read block
     by block. Pauses shorter than `min_silence_s` do not end a segment; what is then shorter than `min_speech_s` is
-    dropped; `pad_s` is added at both ends, within the audio, and segments that touch after it are one.
+    dropped; `pad_s` is added at both ends, within the audio, and segments that touch after it are one. `known` is what
+    the engine has found in this audio already.
 
     Raises ModelNotFound when the engine's weights are not installed, ValueError on audio of another shape.
     """
@@ -82,9 +86,9 @@ def segment_speech(audio: npt.NDArray[np.float32], options: SegmentOptions) -> l
         raise ValueError(f"audio must be mono, shape (samples,); got {audio.shape}")
     if audio.size == 0:
         return []
-    engine = importlib.import_module(_ENGINES[options.engine])
-    activity: Activity = engine.activity(audio, options)
-    return join_frames(activity, audio.size / SAMPLE_RATE, options)
+    if known is None:
+        known = importlib.import_module(_ENGINES[options.engine]).activity(audio, options)
+    return join_frames(known, audio.size / SAMPLE_RATE, options)
 
 
 def read_block(audio: npt.NDArray[np.float32], begin: int, size: int) -> npt.NDArray[np.float32]:

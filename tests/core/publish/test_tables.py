@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.core.publish.tables import SCHEMAS, camera_of, recorded_at, tables, write_table
+from tasks.core.publish.tables import SCHEMAS, arrow_tables, camera_of, recorded_at, tables, write_table
 from tasks.core.schema import ModelInfo, TranscriptGap
 from tests.core.publish.results import ATTACKS, embeddings, empty, hostile, result
 
@@ -142,3 +142,14 @@ def test_what_is_missing_of_the_transcript_is_counted() -> None:
     said = found.transcript.model_copy(update={"gaps": gaps, "dropped": 2})
     [row] = tables(found.model_copy(update={"transcript": said}))["runs"].to_dict("records")
     assert (row["transcript_gaps"], row["transcript_gaps_s"], row["transcript_dropped"]) == (2, 2.5, 2)
+
+
+def test_a_table_and_its_data_frame_give_the_same_file(tmp_path: Path) -> None:
+    frames, found = tables(result(), embeddings()), arrow_tables(result(), embeddings())
+    assert found.keys() == SCHEMAS.keys()
+    for name, table in found.items():
+        write_table(frames[name], tmp_path / "frame.parquet", name)
+        write_table(table, tmp_path / "table.parquet", name)
+        assert (tmp_path / "table.parquet").read_bytes() == (tmp_path / "frame.parquet").read_bytes(), name
+    with pytest.raises((KeyError, ValueError, pa.ArrowException)):
+        write_table(found["words"], tmp_path / "bad.parquet", "runs")

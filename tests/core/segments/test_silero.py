@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,7 @@ import pytest
 
 from tasks.core.errors import ModelNotFound
 from tasks.core.options import SegmentOptions
-from tasks.core.segments import silero
+from tasks.core.segments import find_speech, segment_speech, silero
 
 Audio = npt.NDArray[np.float32]
 
@@ -45,6 +46,17 @@ def test_blocks_carry_state_and_context(audio: Audio, monkeypatch: pytest.Monkey
     whole = silero.speech_probabilities(audio)
     monkeypatch.setattr(silero, "BLOCK", 7)
     np.testing.assert_allclose(silero.speech_probabilities(audio), whole, atol=1e-5)
+
+
+@pytest.mark.parametrize("engine", ["librosa", "silero"])
+def test_a_track_is_listened_to_once(engine: str, audio: Audio, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = SegmentOptions.model_validate({"engine": engine})
+    apart = segment_speech(audio, options)
+    assert apart
+    listen = Mock(wraps=silero.speech_probabilities)
+    monkeypatch.setattr(silero, "speech_probabilities", listen)
+    assert find_speech(audio, options).segments == apart
+    listen.assert_called_once_with(audio)
 
 
 def test_speech_holds_until_the_probability_is_well_below_the_threshold(monkeypatch: pytest.MonkeyPatch) -> None:
