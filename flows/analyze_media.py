@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from fractions import Fraction
 from functools import partial
 from typing import Any, Literal
 
@@ -29,7 +28,6 @@ from tasks.core.errors import (
     WorkerLost,
 )
 from tasks.core.fetch import display_source
-from tasks.core.frame_plan import plan_batches
 from tasks.core.options import AnalyzeOptions
 from tasks.core.schema import AnalyzeReport, Findings, MediaRef, ModelInfo, StageTiming
 from tasks.lease import Lease, exclusive
@@ -50,9 +48,6 @@ SETTLE_S = (1.0, 4.0, 10.0)
 
 MOST_DAMAGED = 3
 """Times that a media is gone through again because an artifact of it is damaged."""
-
-LANGUAGE_WINDOWS = 3
-"""Windows that the language is detected on: one may be music or a foreign quotation."""
 
 
 def _run_name() -> str:
@@ -103,10 +98,10 @@ def _settle(
     try:
         found, models, notices, timing = _prepare(source, root, options)
         key = result_key(found.media_id, options, models)
-        if _is_done(root, found, key):
+        if is_done(root, found, key):
             return _settled(source, root, found, options, "cached", started)
         with exclusive(root, found.media_id, waiting=_say_who_works):
-            if _is_done(root, found, key):
+            if is_done(root, found, key):
                 return _settled(source, root, found, options, "cached", started)
             _judge_lost_workers(
                 partial(_make_again_what_is_damaged, root, found, options, models, notices, timing),
@@ -170,16 +165,19 @@ def _prepare(
 ) -> tuple[MediaRef, dict[str, ModelInfo], list[str], dict[str, StageTiming]]:
     """The source's bytes and the models, on this host or, with a cluster elsewhere, on one of its workers."""
     meter = Meter()
-    fetched, resolved = _near(media.fetch_media, source, root.address, options.limits), _near(resolve_models, options)
+    fetched, resolved = near(media.fetch_media, source, root.address, options.limits), near(resolve_models, options)
     found: MediaRef = fetched.result()
     timing = {"fetch": meter.timing(bytes_in=found.bytes)}
     models, notices = resolved.result()
-    if root.guarantee != "atomic":
-        notices = [*notices, LAST_WRITER_NOTICE]
-    return found, models, notices, timing
+    return found, models, notices_of(root, notices), timing
 
 
-def _near(task: Any, *arguments: Any) -> Any:
+def notices_of(root: Store, notices: list[str]) -> list[str]:
+    """Notices of a result, with those that its store gives cause for."""
+    return notices if root.guarantee == "atomic" else [*notices, LAST_WRITER_NOTICE]
+
+
+def near(task: Any, *arguments: Any) -> Any:
     """Something with a `result()`: on this host, or at once on a worker of a cluster elsewhere."""
     return task.submit(*arguments) if settings().dask_address else task(*arguments, return_state=True)
 
@@ -192,16 +190,14 @@ def _analyze(
     timing: dict[str, StageTiming],
 ) -> None:
     progress = Progress(f"Analysing {found.name}")
-    probed = _near(media.probe_media, found, options.limits, options.audio).result()
+    probed = near(media.probe_media, found, options.limits, options.audio).result()
     info = media.load_info(probed)
 
     audio = speech.extract_audio.submit(found, info, options.audio.channel)
     segments = speech.segment_speech.submit(found, audio, options.segments)
     progress.expect("audio")
     progress.expect("segments")
-    embed_fps = Fraction(options.embeddings.frames_per_chunk) / Fraction(str(options.embeddings.chunk_s))
-    shots = options.scenes.shots and options.frames.mode == "uniform"
-    batches = plan_batches(info, options.frames, embed_fps=embed_fps if "embeddings" in models else None, shots=shots)
+    batches, shots = vision.plan_frames(info, options, models), vision.has_shots(options)
     frames = [vision.sample_frames.submit(found, info, batch, options.frames) for batch in batches]
     progress.expect("frames", len(frames))
 
@@ -210,8 +206,7 @@ def _analyze(
     windows = speech.plan_windows(heard, info, options.transcript) if "transcript" in models else []
     clips = [speech.cut_clips.submit(found, info, audio, segments, options.clips)] if options.clips.enabled else []
     language = []
-    if windows and options.transcript.language is None:
-        first = windows[0][:LANGUAGE_WINDOWS]
+    if first := speech.language_windows(windows, options.transcript):
         language = [speech.detect_language.submit(found, audio, first, models["transcript"], options.transcript)]
     spoken = language[0] if language else None
     said = [
@@ -231,7 +226,7 @@ def _analyze(
     for stage, futures in (("detections", boxes), ("embeddings", vectors)):
         progress.expect(stage, len(futures))
     if vectors:
-        bank = _bank(found.store, options, models)
+        bank = bank_of(found.store, options, models)
         described = [vision.describe.submit(found, info, vectors, bank, options.embeddings, options.tags)]
         progress.expect("description")
     if frames and (shots or vectors):
@@ -259,7 +254,7 @@ def _analyze(
     progress.finish()
 
 
-def _bank(store: str, options: AnalyzeOptions, models: dict[str, ModelInfo]) -> Any:
+def bank_of(store: str, options: AnalyzeOptions, models: dict[str, ModelInfo]) -> Any:
     """The text bank's vectors: those in the store, or the future of a task that makes them."""
     bank = text_bank.bank_ref(models)
     if open_store(store).size(bank.path) is not None:
@@ -267,7 +262,8 @@ def _bank(store: str, options: AnalyzeOptions, models: dict[str, ModelInfo]) -> 
     return text_bank.embed_text_bank.submit(store, bank, models["embeddings"], options.tags, options.embeddings)
 
 
-def _is_done(root: Store, found: MediaRef, key: str) -> bool:
+def is_done(root: Store, found: MediaRef, key: str) -> bool:
+    """Is there a whole result with this key, and are its views?"""
     done = whole_result(root, found.media_id, key)
     return done is not None and views_are_fresh(root, done)
 

@@ -17,7 +17,7 @@ from prefect.states import Completed, Failed
 from pydantic import BaseModel, Field
 
 from flows import parameters, summary
-from flows.batch import analyze_one, in_parallel
+from flows.batch import TOGETHER, analyze_together, in_parallel, shared_out
 from flows.plan import counting, make_plan
 from flows.tally import BackfillReport, Tally
 from flows.task_runner import ClusterTaskRunner
@@ -30,6 +30,7 @@ from tasks.core.schema import AnalyzeReport, ModelInfo
 from tasks.lookup import failed
 from tasks.models import resolve_models
 from tasks.settings import settings
+from tasks.short import SHORT_BYTES
 from tasks.sources import recall, request_key
 from tasks.store import Store, open_store, own_objects
 
@@ -75,7 +76,8 @@ def backfill_prefix(
         prefix: s3://bucket/prefix, a folder or file:///...
         store: Root of the store: a folder, file:///..., s3://bucket/prefix or s3-bucket/NAME. Default: REELFLOW_STORE.
         select: Which objects are meant.
-        in_flight: Media that are analysed at the same time; default: four for each Dask worker, from 8 to 32.
+        in_flight: Media that are analysed at the same time, several short ones that share a run count as one; default:
+            four for each Dask worker, from 8 to 32.
         retry_quarantined: Try objects again that were set aside as bad.
         dry_run: Only count, and estimate time and cost.
         hand_over: Give the objects to runs of a deployment instead, for more than one flow process can feed.
@@ -140,22 +142,42 @@ def _analyze(
     if first is None:
         return
     in_flight = in_flight or _default_in_flight()
-    objects = chain([first], objects)
-    work = partial(_analyze_object, root, options)
+    work = partial(_analyze_group, root, options)
     again: list[tuple[Listed, AnalyzeReport]] = []
-    for found, report in in_parallel(work, objects, in_flight):
-        tally.count(report)
-        unsettled = report.status == "failed" or (report.error or {}).get("code") == SourceChanged.code
-        if unsettled and len(again) < MOST_RETRIED:
-            again.append((found, report))
+    for group, reports in in_parallel(work, _groups(chain([first], objects), in_flight), in_flight):
+        for found, report in zip(group, reports, strict=True):
+            tally.count(report)
+            unsettled = report.status == "failed" or (report.error or {}).get("code") == SourceChanged.code
+            if unsettled and len(again) < MOST_RETRIED:
+                again.append((found, report))
     for _, report in again:
         tally.recount(report)
-    for _, report in in_parallel(work, (found for found, _ in again), in_flight):
+    for _, [report] in in_parallel(work, ([found] for found, _ in again), in_flight):
         tally.count(report)
 
 
-def _analyze_object(root: Store, options: AnalyzeOptions, found: Listed) -> AnalyzeReport:
-    return analyze_one(found.source, root.address, options, found.version)
+def _groups(objects: Iterable[Listed], in_flight: int) -> Iterator[list[Listed]]:
+    """Objects that may be short media in groups, all others alone.
+
+    As many are waited for as fill all runs in flight. Fewer are shared out among half as many runs: two for each
+    worker, where in_flight is the default, so that one waits for the store while the other works.
+    """
+    small: list[Listed] = []
+    runs = max(1, in_flight // 2)
+    for found in objects:
+        if found.bytes > SHORT_BYTES:
+            yield [found]
+            continue
+        small.append(found)
+        if len(small) == in_flight * TOGETHER:
+            yield from shared_out(small, runs)
+            small = []
+    yield from shared_out(small, runs)
+
+
+def _analyze_group(root: Store, options: AnalyzeOptions, group: list[Listed]) -> list[AnalyzeReport]:
+    versions = {found.source: found.version for found in group}
+    return analyze_together([found.source for found in group], root.address, options, versions)
 
 
 def _hand_over(objects: Iterable[Listed], root: Store, options: AnalyzeOptions, tally: Tally, to: HandOver) -> None:

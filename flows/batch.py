@@ -1,10 +1,11 @@
-"""Many media at a time on one cluster: a bounded number in flight, each a flow run of its own."""
+"""Many media at a time on one cluster: a bounded number of flow runs in flight, each for one media or several short."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextvars import Context
 from typing import Any, TypeVar, cast
@@ -17,13 +18,17 @@ from prefect.states import Completed, Failed
 
 from flows import summary
 from flows.analyze_media import analyze_media
+from flows.analyze_short import analyze_short_media
 from tasks.core.errors import ReelflowError, SetupError
 from tasks.core.options import AnalyzeOptions
 from tasks.core.schema import AnalyzeReport
 from tasks.lookup import failed, unexpected
 
 LIST_IN_FLIGHT = 4
-"""Media of one run that are analysed at the same time."""
+"""Media of one run that are analysed at the same time; short ones that share a run count as one."""
+
+TOGETHER = 16
+"""Short media that share a flow run."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -53,19 +58,52 @@ def analyze_one(
         return failed(source, unexpected(error), started)
 
 
+def analyze_together(
+    sources: Sequence[str], store: str, options: AnalyzeOptions, versions: Mapping[str, str]
+) -> list[AnalyzeReport]:
+    """Runs a flow for those that are short, and one for each of the others; their reports, in order.
+
+    One source is none to share with.  Raises SetupError, as analyze_one.
+    """
+    reports: Sequence[Any] = [None] * len(sources)
+    if len(sources) > 1:
+        asked = {"sources": list(sources), "store": store, "options": options}
+        state: Any = run_flow(analyze_short_media, parameters=asked, return_type="state")
+        found = state.result(raise_on_failure=False, _sync=True)
+        if isinstance(found, SetupError):
+            raise found
+        if isinstance(found, list):
+            reports = found
+    return [
+        AnalyzeReport.model_validate(report)
+        if report
+        else analyze_one(source, store, options, versions.get(source, ""))
+        for source, report in zip(sources, reports, strict=True)
+    ]
+
+
+def shared_out(sources: Sequence[T], runs: int) -> Iterator[list[T]]:
+    """Sources in even groups of at most TOGETHER: about as many groups as runs, or more."""
+    size = max(1, min(TOGETHER, math.ceil(len(sources) / runs)))
+    groups = math.ceil(len(sources) / size)
+    for number in range(groups):
+        yield list(sources[number * len(sources) // groups : (number + 1) * len(sources) // groups])
+
+
 def analyze_list(
     sources: list[str], store: str, options: AnalyzeOptions, versions: Mapping[str, str]
 ) -> State[list[dict[str, Any]]]:
     """The state of a run that was given several sources; its data and its table are their reports."""
 
-    def work(source: str) -> AnalyzeReport:
+    def work(group: list[str]) -> list[AnalyzeReport]:
         started = time.monotonic()
         try:
-            return analyze_one(source, store, options, versions.get(source, ""))
+            return analyze_together(group, store, options, versions)
         except SetupError as error:
-            return failed(source, error, started)
+            return [failed(source, error, started) for source in group]
 
-    reports = [report for _, report in in_parallel(work, sources, LIST_IN_FLIGHT)]
+    groups = shared_out(sources, LIST_IN_FLIGHT)
+    reports = [report for _, some in in_parallel(work, groups, LIST_IN_FLIGHT) for report in some]
     create_table_artifact(summary.source_rows(reports), key="sources", description="What became of each source")
     counts = Counter(report.status for report in reports)
     message = ", ".join(f"{count} {status}" for status, count in counts.items())

@@ -46,6 +46,9 @@ CLIPS = "clips.json"
 LANGUAGE = "language.json"
 TRANSCRIPT = "transcript.json"
 
+LANGUAGE_WINDOWS = 3
+"""Windows that the language is detected on: one may be music or a foreign quotation."""
+
 
 @stage("audio", version=2, tags=["leads"])
 def extract_audio(media: MediaRef, info: MediaInfo, channel: Channel, out: Path) -> None:
@@ -140,6 +143,11 @@ def plan_windows(ref: ArtifactRef, info: MediaInfo, options: TranscriptOptions) 
     """Neighbouring speech in windows of up to 30 s, and those in the batches that are decoded together."""
     packed = windows.pack_windows(load_segments(ref), load_pauses(ref), options.window_s, info.duration_s)
     return windows.batch_windows(packed, options.batch_size)
+
+
+def language_windows(windows: list[list[SpeechWindow]], options: TranscriptOptions) -> list[SpeechWindow]:
+    """Those of a media's windows that its language is detected on; none where it is given or nobody speaks."""
+    return windows[0][:LANGUAGE_WINDOWS] if windows and options.language is None else []
 
 
 def _samples(audio: ArtifactRef, window: SpeechWindow) -> NDArray[np.float32]:

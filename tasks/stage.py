@@ -24,6 +24,9 @@ from tasks.store import open_store
 submitted_at: ContextVar[float | None] = ContextVar("submitted_at", default=None)
 """Unix time at which the running task was handed to the scheduler; set on the worker."""
 
+shares_process: ContextVar[bool] = ContextVar("shares_process", default=False)
+"""Do other media have work in this process meanwhile? On a worker: only where one task goes through several at once."""
+
 
 def is_transient(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:
     """Is the failure worth another try? Bad media, a broken installation and a bug of ours stay what they are."""
@@ -80,6 +83,12 @@ def stage(
     return decorate
 
 
+def within(stage: Task[..., ArtifactRef], media: MediaRef, *arguments: Any) -> ArtifactRef:
+    """The artifact of a stage, found or made in the task that runs: no task run of its own, and no try but one."""
+    found: Any = stage.fn(media, *arguments)
+    return cast(ArtifactRef, found.data if isinstance(found, State) else found)
+
+
 def _make(
     media: MediaRef, name: str, key: str, arguments: dict[str, Any], body: Callable[..., None], *, on_gpu: bool
 ) -> ArtifactRef:
@@ -112,8 +121,8 @@ def _make(
 class Meter:
     """Wall and CPU seconds since it was made, child processes (ffmpeg) included.
 
-    CPU time is the process's on a Dask worker, which runs one task at a time on several threads, and the thread's in a
-    flow's process, where other media are worked on beside it.
+    CPU time is the process's on a Dask worker, which runs one task at a time on several threads, and the thread's where
+    other media are worked on beside it, as in a flow's process.
     """
 
     def __init__(self) -> None:
@@ -125,7 +134,8 @@ class Meter:
 
 
 def _cpu_seconds() -> float:
-    own = time.process_time() if submitted_at.get() else time.thread_time()
+    alone = submitted_at.get() and not shares_process.get()
+    own = time.process_time() if alone else time.thread_time()
     return own + child_cpu_s()
 
 

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.artifacts import artifact_file
-from tasks.core.frame_plan import FrameBatchSpec
+from tasks.core.frame_plan import FrameBatchSpec, plan_batches
 from tasks.core.models import weights
-from tasks.core.options import DetectionOptions, EmbeddingOptions, FrameOptions, SceneOptions, TagOptions
+from tasks.core.options import (
+    AnalyzeOptions,
+    DetectionOptions,
+    EmbeddingOptions,
+    FrameOptions,
+    SceneOptions,
+    TagOptions,
+)
 from tasks.core.records import save_records
 from tasks.core.schema import ArtifactRef, BankRef, FrameDetections, MediaInfo, MediaRef, ModelInfo, SceneChange
 from tasks.lookup import same_weights, source_file
@@ -106,6 +114,18 @@ def describe(
     vectors = load_bank_vectors(open_store(media.store), bank)
     found = core_describe.describe(load_embedded(embeddings), vectors, chunks, options.top, info.duration_s)
     save_records(found, out / DESCRIPTION)
+
+
+def plan_frames(info: MediaInfo, options: AnalyzeOptions, models: dict[str, ModelInfo]) -> list[FrameBatchSpec]:
+    """The batches that a media's frames are sampled in."""
+    embed_fps = Fraction(options.embeddings.frames_per_chunk) / Fraction(str(options.embeddings.chunk_s))
+    wanted = embed_fps if "embeddings" in models else None
+    return plan_batches(info, options.frames, embed_fps=wanted, shots=has_shots(options))
+
+
+def has_shots(options: AnalyzeOptions) -> bool:
+    """Are cuts between shots looked for while frames are sampled?"""
+    return options.scenes.shots and options.frames.mode == "uniform"
 
 
 def load_embedded(batches: Sequence[ArtifactRef]) -> Embeddings:

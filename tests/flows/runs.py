@@ -90,7 +90,7 @@ def submissions() -> Iterator[set[UUID]]:
         submitted.add(task_run_id)
         return place(runner, task, parameters, task_run_id, *others)
 
-    near = analyze_media._near
+    near = analyze_media.near
 
     def noted_here(task: Any, *arguments: Any) -> Any:
         done = near(task, *arguments)
@@ -98,7 +98,7 @@ def submissions() -> Iterator[set[UUID]]:
             submitted.add(cast(UUID, done.state_details.task_run_id))
         return done
 
-    with patch.object(DaskClusterTaskRunner, "place", noted), patch.object(analyze_media, "_near", noted_here):
+    with patch.object(DaskClusterTaskRunner, "place", noted), patch.object(analyze_media, "near", noted_here):
         yield submitted
 
 
