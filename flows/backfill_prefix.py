@@ -17,9 +17,10 @@ from prefect.states import Completed, Failed
 from pydantic import BaseModel, Field
 
 from flows import parameters, summary
+from flows.backfill_report import BackfillReport
 from flows.batch import TOGETHER, analyze_together, in_parallel, shared_out
 from flows.plan import counting, make_plan
-from flows.tally import BackfillReport, Tally
+from flows.tally import Tally
 from flows.task_runner import ClusterTaskRunner
 from tasks.artifacts import content_key
 from tasks.core.errors import ReelflowError, SourceChanged
@@ -87,7 +88,7 @@ def backfill_prefix(
     root = open_store(store or settings().store)
     if dry_run:
         plan = make_plan(prefix, root, options, select, retry_quarantined=retry_quarantined)
-        create_markdown_artifact(summary.plan(plan), key="backfill-plan", description="What a backfill would do")
+        create_markdown_artifact(plan.markdown(), key="backfill-plan", description="What a backfill would do")
         return Completed(name="Dry run", message=plan.sentence(), data=plan.model_dump())
     root.check()
     tally = Tally(display_source(prefix))

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from flows.paths import whole_path
 from tasks.core.errors import ModelNotFound
 from tasks.core.models.siglip_weights import resolve_siglip
-from tasks.core.models.weights import WeightsFile
+from tasks.core.models.weights_file import WeightsFile
 from tasks.core.search import Moment, Query
 from tasks.index import Searcher
 from tasks.settings import settings

@@ -8,8 +8,10 @@ from contextlib import contextmanager
 
 from pydantic import BaseModel
 
+from flows.backfill_report import duration
 from flows.local_cluster import planned_workers
-from flows.tally import Tally, duration
+from flows.summary import plain
+from flows.tally import Tally
 from tasks.core.errors import PermanentError, ReelflowError
 from tasks.core.fetch import display_source
 from tasks.core.listing import Listed, Selection, list_media
@@ -52,6 +54,10 @@ class Plan(BaseModel):
     """Estimated time with that many workers."""
     notices: list[str] = []
     """Stages that every result would lack and why, and what cannot be listed."""
+
+    def markdown(self) -> str:
+        """The plan for the Prefect UI."""
+        return "\n\n".join([f"# {plain(self.prefix)}", plain(self.sentence()), *map(plain, self.notices)])
 
     def sentence(self) -> str:
         """The plan for a person, in one paragraph."""

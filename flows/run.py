@@ -30,9 +30,9 @@ from tasks.settings import settings
 from tasks.store import open_store
 
 if TYPE_CHECKING:
+    from flows.backfill_report import BackfillReport
     from flows.build_text_bank import TextBankReport
     from flows.plan import Plan
-    from flows.tally import BackfillReport
     from flows.watch.report import WatchReport
     from flows.watch_bucket import WatchSummary
 
@@ -90,7 +90,8 @@ def backfill(
     next(list_media(prefix, Selection(), settings().s3), None)
     with engine(cluster_at_once=False):
         from flows.backfill_prefix import backfill_prefix
-        from flows.tally import BackfillReport, listener
+        from flows.backfill_report import BackfillReport
+        from flows.tally import listener
 
         with count_progress(display_source(prefix)) as counted:
 

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from flows.backfill_report import BackfillReport
 from tasks.core.schema import AnalyzeReport, Result
 from tasks.core.source_names import short_name
-
-if TYPE_CHECKING:
-    from flows.plan import Plan
-    from flows.tally import BackfillReport
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~])")
 
@@ -109,11 +106,6 @@ def backfill(report: BackfillReport) -> str:
     if report.failed:
         lines += ["", "Run the backfill again for those that failed; those set aside need `retry_quarantined`."]
     return "\n".join([*lines, "", f"Store: `{report.store.replace('`', '')}`"])
-
-
-def plan(found: Plan) -> str:
-    """What a backfill would do."""
-    return "\n\n".join([f"# {plain(found.prefix)}", plain(found.sentence()), *map(plain, found.notices)])
 
 
 def quarantined(report: AnalyzeReport) -> str:

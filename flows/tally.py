@@ -16,9 +16,9 @@ from prefect.artifacts import (
     create_table_artifact,
     update_progress_artifact,
 )
-from pydantic import BaseModel
 
 from flows import summary
+from flows.backfill_report import BackfillReport, duration
 from flows.progress import decoration
 from tasks.core.errors import PermanentError
 from tasks.core.schema import AnalyzeReport
@@ -35,41 +35,6 @@ Listener = Callable[[AnalyzeReport, str, int, int | None], None]
 
 listener: ContextVar[Listener | None] = ContextVar("backfill_listener", default=None)
 """Set by a command line that prints reports as they come; flows run in its context."""
-
-
-class BackfillReport(BaseModel):
-    """What a backfill came to."""
-
-    prefix: str
-    store: str
-    listed: int
-    bytes: int
-    done: int
-    cached: int
-    quarantined: int
-    failed: int
-    skipped: int = 0
-    """What stands below the prefix and cannot be listed, such as a folder that may not be read."""
-    handed_over: int
-    seconds: float
-    cost_usd: float
-    notices: list[str] = []
-    """Stages that every result lacks, and why."""
-
-    def sentence(self) -> str:
-        """The outcome for a person."""
-        parts = {
-            "done": self.done,
-            "analysed before": self.cached,
-            "handed over": self.handed_over,
-            "set aside": self.quarantined,
-            "skipped (cannot be listed)": self.skipped,
-            "failed (run it again)": self.failed,
-        }
-        counts = ", ".join(f"{count} {name}" for name, count in parts.items() if count) or "nothing to do"
-        return (
-            f"{self.listed} objects in {duration(self.seconds)}: {counts}; {self.cost_usd:.4f} USD. Store: {self.store}"
-        )
 
 
 class Tally:
@@ -184,12 +149,3 @@ class Tally:
 
     def _percent(self) -> float:
         return min(99.0, 100.0 * self.settled / max(1, self.total or self.listed))
-
-
-def duration(seconds: float | None) -> str:
-    """Seconds as a person says them."""
-    if seconds is None:
-        return "an unknown time"
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -22,6 +22,7 @@ from tasks.core.errors import (
 )
 from tasks.core.models import weights
 from tasks.core.models.siglip_weights import resolve_siglip
+from tasks.core.models.weights_file import WeightsFile, has_gpu
 from tasks.core.options import AnalyzeOptions, DetectionOptions, LimitOptions
 from tasks.core.schema import AnalyzeReport, MediaRef, ModelInfo
 from tasks.core.source_names import hide_secrets
@@ -137,7 +138,7 @@ def look_for_models(options: AnalyzeOptions) -> tuple[dict[str, ModelInfo], dict
     return found, missing
 
 
-def same_weights(file: weights.WeightsFile, model: ModelInfo) -> Path:
+def same_weights(file: WeightsFile, model: ModelInfo) -> Path:
     """The file's path. Raises ModelNotFound where this host's weights are not those that the run began with."""
     if file.info.digest != model.digest:
         raise ModelNotFound(
@@ -156,7 +157,7 @@ def _detector(options: DetectionOptions, here: Settings) -> ModelInfo:
     from tasks.core.models.yolo import choose_backend
 
     info = weights.resolve_yolo(options.weights, here.models, here.download).info
-    device = options.device if options.device != "auto" else "cuda" if weights.has_gpu() else "cpu"
+    device = options.device if options.device != "auto" else "cuda" if has_gpu() else "cpu"
     return info.model_copy(update={"backend": choose_backend(options.backend, device)})
 
 

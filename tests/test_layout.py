@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Mapping
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,11 @@ from tests.source_tree import FIRST_PARTY, ROOT, imported, module_name, roots, s
 
 ORCHESTRATION = {"prefect", "prefect_dask", "prefect_aws", "dask", "distributed"}
 HEAVY = {"torch", "whisper", "ultralytics", "librosa", "openvino"}
+CIRCLES = {
+    ("flows.analyze_media", "flows.batch"): "a run of many sources begins runs of one each",
+    ("tasks.stage", "tasks.canary"): "a stage that fails is tried on a good file, by the stages themselves",
+}
+"""Imports within functions that close a circle, and why; there are no others."""
 IMPORT_RATIO = 1.5
 """Longest import of the flow, in imports of prefect alone."""
 
@@ -39,6 +46,25 @@ def test_tasks_do_not_know_flows(path: Path) -> None:
 @pytest.mark.parametrize("path", sources("flows"), ids=module_name)
 def test_flows_do_not_know_deployments(path: Path) -> None:
     assert not roots(imported(path)) & {"deployments", "tests", "benchmarks"}
+
+
+def test_imports_go_in_no_circle() -> None:
+    """But between a package and its own modules, and as CIRCLES says."""
+    modules = {module_name(path): path for top in ("deployments", "flows", "tasks") for path in sources(top)}
+    graph: dict[str, set[str]] = {}
+    for name, path in modules.items():
+        known = (_module_of(each, modules) for each in imported(path))
+        graph[name] = {to for to in known if to and to != name and not name.startswith(f"{to}.")}
+    for importer, to in CIRCLES:
+        assert to in graph[importer], f"{importer} does not import {to} any more: it is no circle"
+        graph[importer].discard(to)
+    TopologicalSorter(graph).prepare()  # names the circle
+
+
+def _module_of(name: str, modules: Mapping[str, Path]) -> str | None:
+    """The module that a dotted name is of, or is in."""
+    parts = name.split(".")
+    return next((known for n in range(len(parts), 0, -1) if (known := ".".join(parts[:n])) in modules), None)
 
 
 def test_importing_core_starts_neither_prefect_nor_torch() -> None:

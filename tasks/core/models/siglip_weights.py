@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tasks.core.errors import BadModel, ModelNotFound, NetworkError
 from tasks.core.models import bundled
-from tasks.core.models.weights import WeightsFile, file_digest, has_gpu, not_found
+from tasks.core.models.weights_file import WeightsFile, file_digest, has_gpu, not_found
 from tasks.core.schema import ModelInfo
 
 ON_GPU, ON_CPU = "google/siglip-so400m-patch14-384", "google/siglip-base-patch16-224"

@@ -7,20 +7,18 @@ from __future__ import annotations
 
 import ast
 import functools
-import hashlib
 import importlib.util
 import json
 import os
 import re
-import sys
 import tempfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from tasks.core.errors import BadModel, ModelNotFound, NetworkError
 from tasks.core.models import bundled
+from tasks.core.models.weights_file import WeightsFile, file_digest, has_gpu, not_found
 from tasks.core.schema import ModelInfo, Record
 
 Kind = Literal["whisper", "yolo", "siglip"]
@@ -34,14 +32,6 @@ YOLO_FAMILIES = ("11", "26", "12", "v10", "v9", "v8")
 YOLO_NAME = re.compile(r"yolo(11|26|12|v10|v9|v8)([nsmlx])(?![a-z0-9])")
 YOLO_TASKS = re.compile(r"-(seg|pose|cls|obb|sem)\b")
 """Endings of models that give something else than boxes."""
-
-
-@dataclass(frozen=True)
-class WeightsFile:
-    """Weights on this machine, and what results say about them."""
-
-    path: Path
-    info: ModelInfo
 
 
 class ModelRow(Record):
@@ -163,18 +153,6 @@ def whisper_models() -> dict[str, str]:
     raise ModelNotFound("this release of openai-whisper lists no models; install the locked one with make setup")
 
 
-def file_digest(path: Path) -> str:
-    """sha256 in hex; computed once per process for the same size and modification time."""
-    stat = path.stat()
-    return _digest(path, stat.st_size, stat.st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=256)
-def _digest(path: Path, _size: int, _mtime_ns: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _weights(path: Path) -> WeightsFile:
     path = path.absolute()
     return WeightsFile(path, ModelInfo(name=path.stem, digest=file_digest(path)))
@@ -281,24 +259,6 @@ def _yolo_rank(stem: str, gpu: bool) -> tuple[int, int, int] | None:
     if match is None or YOLO_TASKS.search(stem):
         return None
     return ("xlmsn" if gpu else "nsmlx").index(match[2]), YOLO_FAMILIES.index(match[1]), len(stem)
-
-
-def has_gpu(gpu: bool | None = None) -> bool:
-    """Whether an NVIDIA GPU is visible; torch is asked only if it is loaded already."""
-    if gpu is not None:
-        return gpu
-    if (torch := sys.modules.get("torch")) is not None:
-        return bool(torch.cuda.is_available())
-    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
-    return not hidden and any(Path("/dev").glob("nvidia[0-9]*"))
-
-
-def not_found(what: str, folders: list[Path], name: str) -> ModelNotFound:
-    """The error that names what is missing, the folders and the command that gets `name`."""
-    looked = ", ".join(map(str, folders)) or "no folder is configured (REELFLOW_MODELS_DIR)"
-    return ModelNotFound(
-        f"{what}: not found; looked in {looked}. Put it there, or get it with: python -m flows models fetch {name}"
-    )
 
 
 def _fetch_whisper(name: str, folder: Path) -> Path:

@@ -18,7 +18,7 @@ from tasks.core.errors import BadModel, OptionError, ToolFailed
 from tasks.core.models import yolo_openvino
 from tasks.core.models.checkpoint import check_checkpoint, check_tensors
 from tasks.core.models.device import choose_device, choose_precision
-from tasks.core.models.weights import file_digest
+from tasks.core.models.weights_file import file_digest
 from tasks.core.options import DetectionOptions
 from tasks.core.schema import Box
 

@@ -11,6 +11,7 @@ import pytest
 from tasks.core.errors import BadModel, ModelNotFound, NetworkError
 from tasks.core.models import bundled, weights
 from tasks.core.models.weights import fetch_weights, list_models, resolve_whisper, resolve_yolo
+from tasks.core.models.weights_file import file_digest
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +56,7 @@ def test_the_models_folder_comes_before_the_librarys_cache(folder: Path, home: P
     cached.write_bytes(b"broken off")
     with pytest.raises(ModelNotFound):
         resolve_whisper("base", folder)
-    assert address.split("/")[-2] != weights.file_digest(cached)
+    assert address.split("/")[-2] != file_digest(cached)
     own = put(folder / "base.pt")
     assert resolve_whisper("base", folder).path == own
     library = put(home / "weights" / "yolo11s.pt")
@@ -68,7 +69,7 @@ def test_the_models_folder_comes_before_the_librarys_cache(folder: Path, home: P
 
 def test_a_whole_download_of_the_library_is_used(folder: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cached = put(home / "cache" / "whisper" / "tiny.pt")
-    digest = weights.file_digest(cached)
+    digest = file_digest(cached)
     monkeypatch.setattr(weights, "whisper_models", lambda: {"tiny": f"scheme://host/{digest}/tiny.pt"})
     assert resolve_whisper("tiny", folder).path == cached
 
@@ -136,9 +137,9 @@ def test_bundled_is_said_to_be_bundled(folder: Path, monkeypatch: pytest.MonkeyP
 
 def test_digest_follows_the_content(folder: Path) -> None:
     path = put(folder / "yolo11n.pt")
-    before = weights.file_digest(path)
+    before = file_digest(path)
     path.write_bytes(b"something else entirely")
-    assert weights.file_digest(path) == hashlib.sha256(b"something else entirely").hexdigest() != before
+    assert file_digest(path) == hashlib.sha256(b"something else entirely").hexdigest() != before
 
 
 def test_whisper_models_are_the_librarys() -> None:
