@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def current() -> dict[str, str]:
-    """A build step of prefect.yaml: `{"version": "0.1.0+973d186"}`.
+    """A build step of prefect.yaml: `{"version": "0.2.0+973d186"}`.
 
     An image has no git; it says REELFLOW_REVISION instead. Changes that are not committed end in `.dirty`.
     """

@@ -12,6 +12,7 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -144,3 +145,14 @@ def test_every_top_level_folder_has_a_readme() -> None:
     folders = {parts[0] for parts in names if len(parts) > 1 and not parts[0].startswith(".")}
     assert {"flows", "tasks", "benchmarks", "deployments", "infra", "tests"} <= folders
     assert [folder for folder in sorted(folders) if not (ROOT / folder / "README.md").is_file()] == []
+
+
+def test_hooks_download_nothing_and_call_what_the_environment_has() -> None:
+    repos = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text("utf-8"))["repos"]
+    assert {repo["repo"] for repo in repos} == {"local"}
+    hooks = [hook for repo in repos for hook in repo["hooks"]]
+    assert {hook["language"] for hook in hooks} == {"system"}
+    assert {"ruff", "ruff-format", "mypy"} <= {hook["id"] for hook in hooks}
+    programs = [Path(hook["entry"].split()[0]) for hook in hooks]
+    assert {program.parent.as_posix() for program in programs} == {".venv/bin"}
+    assert [program.name for program in programs if not (Path(sys.executable).parent / program.name).exists()] == []
