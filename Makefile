@@ -9,10 +9,13 @@ PYTHON ?= python3.11 python3.12 python3
 LOCK := requirements/lock.txt
 BOOTSTRAP := requirements/bootstrap.txt
 BENCH := requirements/bench.txt
+DOCS := requirements/docs.txt
 
 # The stamp is named after what is locked, so that another lock, and nothing else, means another installation.
 STAMP := $(VENV)/.installed-$(shell cat $(LOCK) $(BOOTSTRAP) 2>/dev/null | cksum | cut -d ' ' -f 1)
 BENCH_STAMP := $(STAMP)-bench-$(shell cksum < $(BENCH) 2>/dev/null | cut -d ' ' -f 1)
+DOCS_VENV := .venv-docs
+DOCS_STAMP := $(DOCS_VENV)/.installed-$(shell cksum < $(DOCS) 2>/dev/null | cut -d ' ' -f 1)
 ifeq ($(shell $(PY) -c "print(1)" 2>/dev/null),)
 .PHONY: $(STAMP)
 endif
@@ -23,7 +26,7 @@ PYTEST_ARGS ?= -n 2 --dist loadfile
 export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
-.PHONY: help setup demo up down test fuzz lint format bench lock audit sbom pins clean distclean
+.PHONY: help setup demo up down test fuzz lint format bench docs pictures lock audit sbom pins clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -58,10 +61,17 @@ format: $(STAMP) ## Rewrite the code in the project's format
 bench: $(BENCH_STAMP) ## List the benchmarks; NAME=pipeline runs one
 	@$(PY) -m benchmarks $(NAME) $(ARGS)
 
+docs: $(DOCS_STAMP) ## Build the documentation's site in build/site and check its links
+	@NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --strict --quiet
+	@echo "build/site/index.html: $$(find build/site -name '*.html' | wc -l) pages"
+
+pictures: $(STAMP) ## Take the pictures of the pages from the bundled sample (needs chromium)
+	@$(PY) -m tests.pictures
+
 lock: $(PY) ## Resolve pyproject.toml into requirements/; UPGRADE=1 takes newer versions
 	@test -x $(VENV)/bin/uv || $(PY) -m pip install --quiet --disable-pip-version-check -r requirements/bootstrap.in
 	@for lock in $(LOCK):pyproject.toml:--all-extras $(BOOTSTRAP):requirements/bootstrap.in:--constraints=$(LOCK) \
-	    $(BENCH):requirements/bench.in:--constraints=$(LOCK); do \
+	    $(BENCH):requirements/bench.in:--constraints=$(LOCK) $(DOCS):requirements/docs.in:--constraints=$(LOCK); do \
 	    IFS=: read -r out from flags <<< "$$lock"; \
 	    UV_CUSTOM_COMPILE_COMMAND="make lock" $(VENV)/bin/uv pip compile $$from $$flags --output-file $$out --quiet \
 	        --universal --fork-strategy fewest --python-version 3.11 \
@@ -84,9 +94,9 @@ clean: ## Remove caches and what tests and builds left; what is stored and .venv
 	@find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 	@rm -rf .pytest_cache .mypy_cache .ruff_cache build
 
-distclean: clean ## Remove .venv and .reelflow as well, with all that `make up` has stored
+distclean: clean ## Remove .venv, .venv-docs and .reelflow as well, with all that `make up` has stored
 	@[ ! -e .reelflow/stack/stack.json ] || $(PY) -m deployments down
-	@rm -rf $(VENV) .reelflow
+	@rm -rf $(VENV) $(DOCS_VENV) .reelflow
 
 $(PY):
 	@for python in $(PYTHON); do \
@@ -115,4 +125,12 @@ $(STAMP):
 $(BENCH_STAMP): $(STAMP)
 	@echo "Installing $(BENCH) into $(VENV): what the benchmarks compare with"
 	@$(VENV)/bin/uv pip install --python $(PY) --require-hashes -r $(BENCH) $$([ -t 2 ] || echo --quiet)
+	@touch $@
+
+# Apart from .venv: the pages need none of the project's packages, and who writes them not its 7 GB.
+$(DOCS_STAMP): $(PY)
+	@echo "Installing $(DOCS) into $(DOCS_VENV)"
+	@rm -rf $(DOCS_VENV)
+	@$(PY) -m venv $(DOCS_VENV)
+	@$(DOCS_VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $(DOCS)
 	@touch $@

@@ -6,7 +6,7 @@ import ast
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-FIRST_PARTY = {"benchmarks", "deployments", "flows", "infra", "tasks", "tests"}
+FIRST_PARTY = {"benchmarks", "deployments", "docs", "flows", "infra", "tasks", "tests"}
 
 
 def sources(folder: str) -> list[Path]:

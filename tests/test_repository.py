@@ -65,24 +65,27 @@ def declared() -> list[Requirement]:
     ]
 
 
-def compared_with() -> set[str]:
-    """What requirements/bench.in adds for benchmarks; no test needs it, so it may not be installed."""
-    lines = (ROOT / "requirements" / "bench.in").read_text("utf-8").splitlines()
+BESIDE_THE_LOCK = {"benchmarks": "bench.in", "docs": "docs.in"}
+"""What only these folders import; no test needs it, so it may not be installed."""
+
+
+def beside_the_lock(folder: str) -> set[str]:
+    lines = (ROOT / "requirements" / BESIDE_THE_LOCK[folder]).read_text("utf-8").splitlines()
     return {canonicalize_name(Requirement(line).name) for line in lines if line and not line.startswith("#")}
 
 
 def test_every_import_is_a_declared_dependency() -> None:
     known = {canonicalize_name(requirement.name) for requirement in declared()}
+    extra = {folder: beside_the_lock(folder) for folder in BESIDE_THE_LOCK}
     owners = dict(packages_distributions())
-    for name in compared_with():
+    for name in set().union(*extra.values()):
         owners.setdefault(name.replace("-", "_"), [name])
     undeclared = {
         f"{module_name(path)}: {root}"
         for folder in FIRST_PARTY
         for path in sources(folder)
         for root in roots(imported(path)) - FIRST_PARTY - set(sys.stdlib_module_names)
-        if not (known | (compared_with() if folder == "benchmarks" else set()))
-        & {canonicalize_name(owner) for owner in owners.get(root, [])}
+        if not (known | extra.get(folder, set())) & {canonicalize_name(owner) for owner in owners.get(root, [])}
     }
     assert undeclared == set()
 
@@ -143,7 +146,7 @@ def test_large_files_are_the_bundled_models_and_sample() -> None:
 def test_every_top_level_folder_has_a_readme() -> None:
     names = [path.relative_to(ROOT).parts for path in repository_files()]
     folders = {parts[0] for parts in names if len(parts) > 1 and not parts[0].startswith(".")}
-    assert {"flows", "tasks", "benchmarks", "deployments", "infra", "tests"} <= folders
+    assert folders >= FIRST_PARTY
     assert [folder for folder in sorted(folders) if not (ROOT / folder / "README.md").is_file()] == []
 
 

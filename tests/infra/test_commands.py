@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
-import typer
-from prefect.cli._app import _app as prefect_cli
 
 from deployments.pools import KINDS, pool_name
-from flows import embedded_server
 from tasks.settings import Settings
 from tasks.threads import LIBRARIES
+from tests.command_lines import parsed
 from tests.infra.manifests import INFRA, VARIANTS, commands, compose, kubernetes, pod_specs
 
 COMMANDS = commands()
@@ -38,25 +34,6 @@ def programs(words: list[str]) -> list[list[str]]:
         return [words]
     assert words[1] == "-euc"
     return [shlex.split(part.removeprefix("exec ")) for part in words[2].split(" && ")]
-
-
-def parsed(words: list[str]) -> dict[str, Any]:
-    """Parses a command line with the program's own parser, without running it. Raises on what it does not know."""
-    if words[0] == "dask":
-        module = importlib.import_module(f"distributed.cli.dask_{words[1]}")
-        options: dict[str, Any] = module.main.make_context(words[1], list(words[2:])).params
-        assert options["preload_argv"] == (), "dask gives what it does not know to the preload"
-        return options
-    if words[0] == "prefect":
-        tokens = [word for word in words[1:] if word != "--no-prompt"]
-        _, bound, _ = prefect_cli.parse_args(tokens, exit_on_error=False, print_error=False)
-        return dict(bound.arguments)
-    assert words[:2] == ["python", "-m"]
-    if words[2] == "flows.embedded_server":
-        return vars(embedded_server.parser().parse_args(words[3:]))
-    group: Any = typer.main.get_command(importlib.import_module(f"{words[2]}.__main__").app)
-    command = group.commands[words[3]]
-    return dict(command.make_context(words[3], list(words[4:])).params)
 
 
 @pytest.mark.parametrize("where", COMMANDS)
