@@ -20,6 +20,8 @@ from tests.command_lines import command, lines, make_targets, parsed, programs
 from tests.source_tree import FIRST_PARTY, ROOT
 from tests.test_repository import repository_files
 
+MOST_WORDS = 900
+
 LINK = re.compile(r"\[(?:[^\]\\]|\\.)*\]\((?P<target>[^)\s]+)\)")
 HEADING = re.compile(r"^#{1,6} (?P<text>.+)$", re.MULTILINE)
 BLOCK = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
@@ -217,3 +219,20 @@ def test_every_page_is_in_the_site_and_in_its_table() -> None:
     assert all((ROOT / name.removeprefix("repository/")).is_file() for name in navigated - own)
     linked = {match["target"] for match in LINK.finditer(pages()["docs/README.md"])}
     assert own - linked == {"README.md"}
+
+
+def test_the_front_page_is_read_in_two_minutes() -> None:
+    assert len(pages()["README.md"].split()) <= MOST_WORDS
+    for command_line in ("make demo", "make test"):
+        assert command_line in [shlex.join(words) for line in lines(pages()["README.md"]) for words in programs(line)]
+
+
+def test_the_figures_of_the_front_page_are_those_of_the_benchmarks() -> None:
+    rows = re.findall(r"^\|.*\|[ *]*\d+\.\d+[^|]*\|$", pages()["README.md"], re.MULTILINE)
+    assert len(rows) >= 6
+    told = re.findall(r"^\|.*\|([^|]*)\|$", pages()["docs/benchmarks.md"], re.MULTILINE)
+    assert [row for row in rows if not any(figures(cell) >= figures(row.split("|")[-2]) for cell in told)] == []
+
+
+def figures(text: str) -> set[str]:
+    return set(re.findall(r"\d+\.\d+", text))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -73,6 +74,13 @@ def test_an_unknown_command_is_a_usage_error(home: Path) -> None:
     assert flows("analyse", home=home).returncode == 2
 
 
+def printed_by_the_readme() -> list[str]:
+    """What README.md says that the demo prints, line by line: up to `...`, spaces as one."""
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    [printed] = [text for language, text in blocks if not language]
+    return [" ".join(line.partition("...")[0].split()) for line in printed.splitlines()]
+
+
 def test_the_demo_says_words_shapes_and_where_the_report_is(home: Path, tmp_path: Path) -> None:
     truth = json.loads(bundled.SAMPLE_TRUTH.read_text())
     shown = flows("demo", "--store", tmp_path / "store", home=home)
@@ -84,6 +92,9 @@ def test_the_demo_says_words_shapes_and_where_the_report_is(home: Path, tmp_path
     assert "demonstration models" in shown.stdout
     assert "report.html" in shown.stdout
     assert "shows     a blue ring, a purple triangle, an orange cross and a black square" in shown.stdout
+    assert len(printed_by_the_readme()) > 10
+    for line in printed_by_the_readme():
+        assert line in " ".join(shown.stdout.split())
     again = flows("demo", "--store", tmp_path / "store", home=home, timeout=60)
     assert again.stdout.startswith("cached")
     for question, kind, start, end in (("red circle", "speech", 0.6, 2.18), ("purple triangle", "scenes", 12.6, 25.0)):

@@ -15,7 +15,7 @@ from tasks.core.models.siglip_weights import ON_CPU, ON_GPU, fetch_siglip, list_
 from tasks.core.models.weights import fetch_weights, list_models
 from tests.source_tree import ROOT
 
-README = ROOT / "README.md"
+PAGES = [ROOT / "README.md", ROOT / "docs" / "first-steps.md"]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -88,12 +88,13 @@ def test_auto_takes_the_best_for_the_hardware_and_never_the_bundled_one(models: 
 
 
 @pytest.mark.parametrize(("gpu", "name"), [(True, ON_GPU), (False, ON_CPU)])
-def test_what_is_recommended_fits_the_hardware_and_is_what_the_readme_says(gpu: bool, name: str, models: Path) -> None:
+def test_what_is_recommended_fits_the_hardware_and_is_what_the_pages_say(gpu: bool, name: str, models: Path) -> None:
     with pytest.raises(ModelNotFound, match=f"models fetch {name}$"):
         resolve_siglip("auto", models, gpu=gpu)
-    fetched = [line for line in README.read_text("utf-8").splitlines() if "models fetch google/" in line]
-    assert len(fetched) == 1
-    assert name in fetched[0].partition("#")[2 if gpu else 0]
+    for page in PAGES:
+        fetched = [line for line in page.read_text("utf-8").splitlines() if "models fetch google/" in line]
+        assert len(fetched) == 1
+        assert name in fetched[0].partition("#")[2 if gpu else 0]
 
 
 def test_bundled_is_said_to_be_bundled(models: Path) -> None:
