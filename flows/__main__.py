@@ -13,7 +13,7 @@ import typer
 
 from flows.alerts_command import app as alerts_app
 from flows.arguments import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_QUARANTINED, EXIT_USAGE, AsJson, Assignments, Store
-from flows.live_commands import ingest, watch
+from flows.live_commands import ingest, report, watch
 from flows.when import moment
 from tasks.core.schema import AnalyzeReport
 
@@ -32,6 +32,7 @@ app.add_typer(models_app, name="models")
 app.add_typer(alerts_app, name="alerts")
 app.command()(watch)
 app.command()(ingest)
+app.command()(report)
 
 
 @app.command()
@@ -335,12 +336,12 @@ def _finish(reports: Iterable[AnalyzeReport], store: str | None, json_lines: boo
     from flows.run import committed_result
 
     status, noticed = set(), set[str]()
-    for report in reports:
-        status.add(report.status)
+    for done in reports:
+        status.add(done.status)
         if json_lines:
-            print(report.line(), flush=True)
+            print(done.line(), flush=True)
         else:
-            show_report(report, committed_result(report, store), noticed)
+            show_report(done, committed_result(done, store), noticed)
     return EXIT_FAILED if "failed" in status else EXIT_QUARANTINED if "quarantined" in status else 0
 
 

@@ -1,4 +1,4 @@
-"""`python -m flows watch` and `ingest`: what runs for ever, on what is recorded now."""
+"""`python -m flows ingest`, `watch` and `report`: cameras in, what is recorded analysed, and what came of it."""
 
 from __future__ import annotations
 
@@ -168,3 +168,48 @@ def ingest(
     )
     say(done.sentence(), err=True)
     raise typer.Exit(EXIT_FAILED if done.failed else 0)
+
+
+def report(
+    prefix: Annotated[
+        str | None, typer.Argument(metavar="[PREFIX]", help="Where `ingest` puts windows; without it no gaps are known")
+    ] = None,
+    store: Store = None,
+    cameras: Annotated[list[str] | None, typer.Option("--camera", metavar="NAME", help="Only this one")] = None,
+    since: Annotated[str, typer.Option("--from", metavar="TIME", help="A day, a moment, yesterday, 7d")] = "today",
+    until: Annotated[str, typer.Option("--to", metavar="TIME", help="Before this")] = "tomorrow",
+    timezone: Annotated[str, typer.Option("--tz", metavar="ZONE", help="Of days and hours: Europe/Berlin")] = "UTC",
+    out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Copy page and tables there")] = None,
+    json_lines: Annotated[bool, typer.Option("--json", help="The figures as one JSON object on stdout")] = False,
+) -> None:
+    """Report what cameras saw: visits, alerts, speech, scenes, gaps, lag and cost, by camera, class and local hour.
+
+    Example: `report s3://bucket/recordings/ --camera gate --from yesterday --to today --tz Europe/Berlin`. The page and
+    its tables (CSV, Parquet) are kept in the store under reports/.
+    """
+    import json
+
+    from flows.activity import make_report, period, stored
+    from flows.console import count_progress, say
+    from tasks.activity import figures
+    from tasks.core.errors import OptionError
+    from tasks.settings import settings
+
+    try:
+        span = period(since, until, timezone)
+    except OptionError as error:
+        raise typer.BadParameter(error.message) from None
+    root = stored(store or settings().store, prefix)
+    with count_progress("Report") as counted:
+        made, found = make_report(
+            root, span, prefix, cameras or [], out, lambda done, of: counted(f"{done} of {of} windows", done, of)
+        )
+    if json_lines:
+        print(json.dumps(json.loads(figures(found)) | made.model_dump(include={"id", "page", "folder"})))
+        return
+    for notice in made.notices:
+        say(notice, err=True, style="yellow")
+    say(made.sentence())
+    for row in found.classes:
+        say(f"  {row.class_:<16} {row.visits} visits, {row.boxes} boxes in {row.frames} frames")
+    say(f"  report           {(out / 'report.html').resolve().as_uri() if out else made.page}")

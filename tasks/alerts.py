@@ -75,9 +75,14 @@ def run_rules(store: Store, rules: Rules, camera: str) -> Iterator[Alert]:
             states[rule.name] = (after, (store.read(path) or (b"", None))[1])
 
 
-def stored_alerts(store: Store, since: float = 0.0, until: float = float("inf")) -> Iterator[Alert]:
-    """The alerts that are stored, by camera and day."""
-    for path in store.list("alerts/rows"):
+def stored_alerts(
+    store: Store, since: float = 0.0, until: float = float("inf"), camera: str | None = None
+) -> Iterator[Alert]:
+    """The alerts that are stored, of one camera or of all, by camera and day on which their visits began."""
+    last = f"{moment(until):%Y-%m-%d}" if until < float("inf") else "~"
+    for path in store.list("alerts/rows" if camera is None else f"alerts/rows/camera={quote(camera, safe='')}"):
+        if path.split("/")[-2] > last:
+            continue
         found = store.read(path)
         try:
             alert = Alert.model_validate_json(found[0]) if found else None

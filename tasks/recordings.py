@@ -66,6 +66,30 @@ def list_rows(
             yield row
 
 
+def rows_over(store: Store, kind: str, camera: str, since: datetime, until: datetime) -> Iterator[dict[str, Any]]:
+    """Rows of a ledger that reach into [since, until), in order; one without an end lasts.
+
+    Rows of one cause or kind do not overlap, so that of those which begin before, the last of each counts.
+    """
+    within: list[str] = []
+    before: dict[str, str] = {}
+    for path in store.list(f"{LEDGER}/{kind}/camera={camera}"):
+        stamp, _, name = path.rpartition("/")[2].removesuffix(".json").partition("-")
+        try:
+            begins = datetime.strptime(f"{stamp}+0000", "%Y%m%dT%H%M%S.%fZ%z")
+        except ValueError:
+            continue
+        if begins < since:
+            before[name] = path
+        elif begins < until:
+            within.append(path)
+    for path in sorted([*before.values(), *within]):
+        found = store.read(path)
+        row = json.loads(found[0]) if found else None
+        if row and (row["end"] is None or datetime.fromisoformat(row["end"]) > since):
+            yield row
+
+
 def list_gaps(store: Store, camera: str, since: datetime | None = None, until: datetime | None = None) -> Iterator[Gap]:
     """Every stretch of a camera's time without a window, and why."""
     return (Gap.model_validate(row) for row in list_rows(store, "gaps", camera, since, until))

@@ -15,6 +15,7 @@ from urllib.parse import quote, unquote
 
 from pydantic import ValidationError
 
+from tasks.core.activity.rows import VisitRow
 from tasks.core.errors import DamagedArtifact, StoreConflict
 from tasks.core.listing import Listed, Selection, list_media
 from tasks.core.records import json_bytes
@@ -128,6 +129,55 @@ def tracked_path(camera: str, label: str) -> str:
     return f"{_folder(camera)}/windows/{day}/{label}.json"
 
 
+def tracked_until(store: Store, camera: str) -> float | None:
+    """Until when the camera's windows are tracked, Unix time; None where none is."""
+    tracked = _load_head(store, camera)[1]
+    return tracked.window.start + tracked.window.duration_s if tracked else None
+
+
+def visits_between(store: Store, camera: str, begin: float, end: float) -> Iterator[VisitRow]:
+    """The visits of a camera of which a part lies in [begin, end), whole, in order of their first days.
+
+    Those that began on an earlier day stand in the record of the last window that begins before `begin`.
+    Raises DamagedArtifact for a row that cannot be read.
+    """
+    first, last = (rows.moment(at).date() for at in (begin, end))
+    paths = {
+        _visit_path(camera, visit, start)
+        for label in _last_before(store, camera, begin)
+        for visit, start in _known_in(store, tracked_path(camera, label))
+    }
+    days = (first + timedelta(days=n) for n in range((last - first).days + 1))
+    for day in days:
+        paths.update(store.list(f"tables/visits/camera={quote(camera, safe='')}/day={day}"))
+    for path in sorted(paths):
+        found = store.read(path)
+        row = rows.read_visit(found[0], path) if found else None
+        if row and row.start < end and (row.end > begin or row.start >= begin):
+            yield row
+
+
+def _last_before(store: Store, camera: str, at: float) -> list[str]:
+    """Label of the last tracked window that begins before a moment. Beyond a day all that was there has gone."""
+    stamp = f"{rows.moment(at):%Y%m%dT%H%M%S}"
+    for back in (0, 1):
+        day = rows.moment(at).date() - timedelta(days=back)
+        labels = [_label(path) for path in store.list(f"{_folder(camera)}/windows/{day}")]
+        if before := [label for label in labels if label < stamp]:
+            return [max(before)]
+    return []
+
+
+def _known_in(store: Store, path: str) -> Iterator[tuple[str, float]]:
+    """Visits that a window's record knows of, and when each began."""
+    found = _read(store, path)
+    for visit in found[0].visits if found else ():
+        yield visit.visit, visit.start
+    for track in found[0].state.tracks if found else ():
+        if track.visit:
+            yield track.visit, track.first.time
+
+
 def write_tables(store: Store, tracked: TrackedWindow) -> None:
     """The views of one window's record: its rows of `tracks`, and each visit that it changes."""
     camera, label = quote(tracked.window.camera, safe=""), tracked.window.label
@@ -135,8 +185,7 @@ def write_tables(store: Store, tracked: TrackedWindow) -> None:
         day = f"{label[:4]}-{label[4:6]}-{label[6:8]}"
         store.write(f"tables/tracks/camera={camera}/day={day}/{label}.parquet", rows.tracks(tracked))
     for visit in tracked.visits:
-        day = f"{rows.moment(visit.start):%Y-%m-%d}"
-        store.write(f"tables/visits/camera={camera}/day={day}/{visit.visit}.parquet", rows.visit(visit))
+        store.write(_visit_path(tracked.window.camera, visit.visit, visit.start), rows.visit(visit))
 
 
 def _commit(store: Store, window: Window, state: State | None, previous: str | None) -> tuple[TrackedWindow, str]:
@@ -208,6 +257,10 @@ def _read(store: Store, path: str) -> tuple[TrackedWindow, bytes] | None:
         return TrackedWindow.model_validate_json(found[0]), found[0]
     except ValidationError as error:
         raise DamagedArtifact(f"{store.uri(path)} holds no tracked window", detail=str(error)) from error
+
+
+def _visit_path(camera: str, visit: str, start: float) -> str:
+    return f"tables/visits/camera={quote(camera, safe='')}/day={rows.moment(start):%Y-%m-%d}/{visit}.parquet"
 
 
 def _head_path(camera: str) -> str:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from tasks.core.errors import PermanentError, PermissionDenied, SourceNotFound, UnsupportedSource
 from tasks.core.fetch import local_path
 from tasks.core.live.names import is_bookkeeping
-from tasks.core.remote import head_s3, list_s3
+from tasks.core.remote import folders_s3, head_s3, list_s3
 from tasks.core.s3 import S3Options
 from tasks.core.source_names import display_source
 
@@ -93,6 +93,13 @@ def list_media(
             yield listed
 
 
+def list_folders(prefix: str, options: S3Options) -> list[str]:
+    """Names of the folders directly below `prefix`, in order. Raises what list_media raises for the prefix itself."""
+    if prefix.startswith("s3://"):
+        return list(folders_s3(prefix, options))
+    return [entry.name for entry in _top(prefix)[1] if entry.is_dir(follow_symlinks=False)]
+
+
 def find_listed(prefix: str, key: str, options: S3Options) -> Listed | None:
     """One object of a bucket as a listing of `s3://bucket/prefix` would give it; None where it is gone.
 
@@ -106,19 +113,7 @@ def find_listed(prefix: str, key: str, options: S3Options) -> Listed | None:
 
 
 def _list_folder(prefix: str, skipped: Skipped) -> Iterator[tuple[str, str, int, float, str]]:
-    if "://" in prefix and not prefix.startswith("file://"):
-        raise UnsupportedSource(f"{display_source(prefix)}: a backfill reads a folder, file:// or s3://bucket/prefix")
-    shown = display_source(prefix)
-    try:
-        folder = Path(local_path(prefix) if prefix.startswith("file://") else prefix).expanduser().resolve()
-        if not folder.is_dir():
-            raise SourceNotFound(f"{shown}: there is no such folder; to analyse one file, use analyze")
-        top = _entries(folder)
-    except PermissionError:
-        raise PermissionDenied(f"{shown}: this user may not read the folder") from None
-    except (OSError, RuntimeError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise SourceNotFound(f"{shown}: the folder cannot be read ({reason})") from None
+    folder, top = _top(prefix)
     for entry in _walk(folder, top, skipped):
         try:
             state = entry.stat()
@@ -132,6 +127,23 @@ def _list_folder(prefix: str, skipped: Skipped) -> Iterator[tuple[str, str, int,
             state.st_mtime,
             f"{state.st_size}-{state.st_mtime_ns}",
         )
+
+
+def _top(prefix: str) -> tuple[Path, list[os.DirEntry[str]]]:
+    """The folder that a prefix names, and what is directly in it."""
+    if "://" in prefix and not prefix.startswith("file://"):
+        raise UnsupportedSource(f"{display_source(prefix)}: a backfill reads a folder, file:// or s3://bucket/prefix")
+    shown = display_source(prefix)
+    try:
+        folder = Path(local_path(prefix) if prefix.startswith("file://") else prefix).expanduser().resolve()
+        if not folder.is_dir():
+            raise SourceNotFound(f"{shown}: there is no such folder; to analyse one file, use analyze")
+        return folder, _entries(folder)
+    except PermissionError:
+        raise PermissionDenied(f"{shown}: this user may not read the folder") from None
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise SourceNotFound(f"{shown}: the folder cannot be read ({reason})") from None
 
 
 def _walk(folder: Path, top: list[os.DirEntry[str]], skipped: Skipped) -> Iterator[os.DirEntry[str]]:

@@ -101,6 +101,18 @@ def list_s3(prefix: str, options: S3Options) -> Iterator[tuple[str, str, int, fl
                     yield _listed(bucket, start, key, item["Size"], item)
 
 
+def folders_s3(prefix: str, options: S3Options) -> Iterator[str]:
+    """Names of the folders directly below `prefix/`, in order: one request for a thousand, whatever lies in them."""
+    shown = display_source(prefix)
+    bucket, start = _bucket_of(prefix)
+    start = f"{start.rstrip('/')}/" if start.strip("/") else ""
+    with _s3_failures(hide_credentials(bucket), shown):
+        client = s3_client(options, options.source_owner)
+        for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=start, Delimiter="/"):
+            for folder in page.get("CommonPrefixes", ()):
+                yield folder["Prefix"][len(start) :].rstrip("/")
+
+
 def head_s3(prefix: str, key: str, options: S3Options) -> tuple[str, str, int, float, str] | None:
     """What list_s3 would give for one key below the prefix; None where there is no such object."""
     bucket, start = _bucket_of(prefix)

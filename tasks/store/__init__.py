@@ -24,7 +24,7 @@ _OWN = re.compile(
     r"media/[0-9a-f]{32}/|tables/[a-z]+/media_id(?:=|%3D)|quarantine/[0-9a-f]{32}\.json$|sources/[0-9a-f]{32}\.json$"
     r"|dead_letters/[0-9a-f]{32}\.json$|watchers/[0-9a-f]{32}\.json$"
     r"|text_banks/[^/]+/[0-9a-f]+-[0-9a-f]+\.npz$|index/(\w+\.lance/|index\.json$|build\.lock$|\.[0-9a-f]{32}$)"
-    r"|(tables/[a-z]+|tracking)/camera(?:=|%3D)|alerts/[a-z]+/"
+    r"|(tables/[a-z]+|tracking)/camera(?:=|%3D)|alerts/[a-z]+/|reports/[0-9a-f]{32}/"
     r"|\.work/|\.locks/|\.reelflow/|\.probe-"
 )
 """Paths in a store at which we write: nothing else of what lies under its root is ours."""

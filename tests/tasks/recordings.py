@@ -11,10 +11,12 @@ from tasks.core.listing import Selection, list_media
 from tasks.core.options import AnalyzeOptions
 from tasks.core.schema import (
     AnalyzeReport,
+    AudioStream,
     Detections,
     FrameDetections,
     MediaInfo,
     Result,
+    SceneChange,
     Segment,
     Transcript,
     VideoStream,
@@ -54,6 +56,9 @@ def analysed(
     duration_s: float = 3.0,
     fps: float = 5.0,
     said: Sequence[tuple[float, float, str]] = (),
+    scenes: Sequence[float] = (),
+    audio: AudioStream | None = None,
+    cost: float = 0.0,
     error: str | None = None,
 ) -> None:
     """Commits what was found in a window, or sets it aside."""
@@ -69,15 +74,18 @@ def analysed(
                 media_id=media_id,
                 key="k",
                 source=str(path),
-                media=MediaInfo(container="mp4", bytes=1, duration_s=duration_s, start_offset_s=0.0, video=video),
+                media=MediaInfo(
+                    container="mp4", bytes=1, duration_s=duration_s, start_offset_s=0.0, video=video, audio=audio
+                ),
                 options={},
                 models={},
                 transcript=Transcript(segments=segments),
                 clips=[],
                 detections=Detections(frames_sampled=len(frames), sample_fps=fps, frames=frames),
+                scenes=[SceneChange(time=at, method="shot", score=1.0) for at in scenes],
                 artifacts={},
                 timing={},
-                cost={"total": 0.0},
+                cost={"total": cost},
                 created=datetime.now(UTC),
             ),
         )

@@ -66,7 +66,7 @@ class Hours(Section):
         if DAYS[day.weekday()] not in self.days:
             return None
         last = day + timedelta(days=1) if self.end <= self.start else day
-        return _unix(day, self.start, timezone, fold=0), _unix(last, self.end, timezone, fold=1)
+        return unix_of(day, self.start, timezone, fold=0), unix_of(last, self.end, timezone, fold=1)
 
     def holding(self, at: float, timezone: str) -> tuple[float, float] | None:
         """The interval that this moment is in."""
@@ -90,8 +90,8 @@ class Hours(Section):
         return found
 
 
-def _unix(day: date, at: time, timezone: str, *, fold: int) -> float:
-    """Unix time of a local time. One in a skipped hour becomes the moment of the step."""
+def unix_of(day: date, at: time, timezone: str, *, fold: int = 0) -> float:
+    """Unix time of a local time; `fold` 1: the second of two. One in a skipped hour becomes the moment of the step."""
     place = zone(timezone)
     local = datetime.combine(day, at.replace(fold=fold), tzinfo=place)
     unix = local.timestamp()

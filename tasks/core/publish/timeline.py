@@ -87,7 +87,7 @@ def chart(counts: Counts, names: Sequence[str], duration_s: float, bins: int = 1
     groups = [(name, [name]) for name in names] + ([("other", others)] if others else [])
     values = {label: [_mean(counts, frames, members) for _, _, frames in edges] for label, members in groups}
     tallest = max((sum(column) for column in zip(*values.values(), strict=True)), default=0.0)
-    step = _round_step(tallest)
+    step = round_step(tallest)
     top = max(step, math.ceil(tallest / step - 1e-9) * step)
     series: list[tuple[str, list[Bar]]] = []
     floor = [0.0] * len(edges)
@@ -139,7 +139,7 @@ def _mean(counts: Counts, frames: list[int], names: Sequence[str]) -> float:
     return sum(counts[at][1].get(name, 0) for at in frames for name in names) / len(frames)
 
 
-def _round_step(tallest: float) -> int:
+def round_step(tallest: float) -> int:
     """1, 2 or 5 times a power of ten that gives at most five grid lines."""
     scale = 1
     while True:

@@ -10,6 +10,8 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tasks.core.activity.rows import VisitRow
+from tasks.core.errors import DamagedArtifact
 from tasks.core.tracking.records import TrackedWindow, Visit
 
 _TIME: Final = pa.timestamp("ms", tz="UTC")
@@ -95,6 +97,18 @@ def visit(found: Visit) -> bytes:
         "best_box": list(found.best.place),
     }
     return _parquet([row], VISITS)
+
+
+def read_visit(data: bytes, name: str) -> VisitRow:
+    """The row of a file that `visit` made. Raises DamagedArtifact with the file's name for any other."""
+    columns = ["camera", "visit", "class", "start", "end", "dwell_s", "ended", "frames"]
+    try:
+        [row] = pq.read_table(io.BytesIO(data), columns=columns).to_pylist()
+        times = {end: row[end].timestamp() for end in ("start", "end")}
+        lasts = not row.pop("ended")
+        return VisitRow.model_validate(row | times | {"lasts": lasts})
+    except (pa.ArrowException, KeyError, ValueError, AttributeError) as error:
+        raise DamagedArtifact(f"{name} holds no visit; track its windows again", detail=str(error)) from error
 
 
 def moment(time: float) -> datetime:
