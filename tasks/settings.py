@@ -57,6 +57,12 @@ class Settings(BaseSettings):
     watch_token: SecretStr | None = Field(
         None, description="What stores that call the watcher's /events prove themselves with, 16 characters or more"
     )
+    messages_token: SecretStr | None = Field(
+        None, description="What the message server's /messages is signed with, 16 characters or more"
+    )
+    twilio_auth_token: SecretStr | None = Field(
+        None, description="Auth token of the Twilio account whose messages /sms takes"
+    )
     s3: S3Options = Field(S3Options(), description="How buckets are spoken to")
     object_cache_bytes: int = Field(
         10 * 2**30, ge=2**20, description="Bound of the cache of a bucket's artifacts, in bytes"

@@ -21,7 +21,7 @@ from tasks.core.listing import Listed, Selection, list_media
 from tasks.core.records import json_bytes
 from tasks.core.schema import Record
 from tasks.core.tracking import rows
-from tasks.core.tracking.records import State, TrackedWindow, Window, WindowName, window_name
+from tasks.core.tracking.records import Sight, State, TrackedWindow, Window, WindowName, window_name
 from tasks.core.tracking.track import follow
 from tasks.results import read_result
 from tasks.settings import settings
@@ -30,6 +30,8 @@ from tasks.store import Store, own_objects
 
 PATIENCE_S: Final = 60.0
 """A number that is missing among a camera's windows is waited for until the newest one begins so much later."""
+REACH_S: Final = 30.0
+"""What was seen of an object before it had an id stands in a window that begins at most so much later."""
 MOST_MISSING: Final = 1000
 """A larger step of the numbers is a new count, not windows that are missing."""
 
@@ -155,6 +157,20 @@ def visits_between(store: Store, camera: str, begin: float, end: float) -> Itera
         row = rows.read_visit(found[0], path) if found else None
         if row and row.start < end and (row.end > begin or row.start >= begin):
             yield row
+
+
+def sights_between(store: Store, camera: str, begin: float, end: float) -> Iterator[tuple[str, Sight]]:
+    """What was seen of visits in [begin, end): (visit, sight), from the records of the windows of that time."""
+    first, last = (rows.moment(at).date() for at in (begin, end))
+    labels = _last_before(store, camera, begin)
+    for n in range((last - first).days + 1):
+        day = map(_label, store.list(f"{_folder(camera)}/windows/{first + timedelta(days=n)}"))
+        labels += [label for label in day if f"{rows.moment(begin):%Y%m%dT%H%M%S}" <= label]
+    stop = f"{rows.moment(end + REACH_S):%Y%m%dT%H%M%S}"
+    for label in sorted(set(labels)):
+        found = _read(store, tracked_path(camera, label)) if label <= stop else None
+        for seen in found[0].seen if found else ():
+            yield from ((seen.visit, sight) for sight in seen.sights if begin <= sight.time < end)
 
 
 def _last_before(store: Store, camera: str, at: float) -> list[str]:

@@ -10,8 +10,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import socket
-import threading
 from collections.abc import Callable
 from contextvars import Context
 from datetime import UTC, datetime
@@ -20,29 +18,20 @@ from typing import Any, Final
 
 import anyio
 from starlette.applications import Starlette
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from flows.watch.receiver import Inbox
+from flows.web_server import MIN_TOKEN, AppServer, BodyRefused, read_body
 from tasks.core.errors import ReelflowError, SetupError
 from tasks.core.events.notification import MOST_BYTES
 from tasks.lookup import unexpected
 
-MIN_TOKEN: Final = 16
-"""Characters of the shortest token."""
-
-MOST_HEADER_BYTES: Final = 16 * 1024
-MOST_CALLS: Final = 64
-"""Connections at a time; more are answered 503."""
-
-BODY_S: Final = 10.0
-"""How long a body may take to come."""
-
 WHO: Final = "webhook"
 
 
-class WebServer:
+class WebServer(AppServer):
     """Serves in a thread of its own."""
 
     def __init__(
@@ -57,38 +46,9 @@ class WebServer:
 
         Raises SetupError where the address cannot be had or the token is short.
         """
-        import uvicorn
-
         if token is not None and len(token) < MIN_TOKEN:
             raise SetupError(f"REELFLOW_WATCH_TOKEN has {len(token)} characters; give it at least {MIN_TOKEN}.")
-        self._socket = _listen(where)
-        host, port = self._socket.getsockname()[:2]
-        self.address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-        self._server = uvicorn.Server(
-            uvicorn.Config(
-                create_app(inbox, token, health, context),
-                http="h11",  # the one whose headers can be bounded
-                h11_max_incomplete_event_size=MOST_HEADER_BYTES,
-                limit_concurrency=MOST_CALLS,
-                timeout_keep_alive=5,
-                timeout_graceful_shutdown=5,
-                log_level="warning",
-                access_log=False,
-                proxy_headers=False,
-                server_header=False,
-            )
-        )
-        self._thread = threading.Thread(
-            target=self._server.run, kwargs={"sockets": [self._socket]}, name="reelflow-web", daemon=True
-        )
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._server.should_exit = True
-        self._thread.join(10)
-        self._socket.close()
+        super().__init__(where, create_app(inbox, token, health, context), "watcher")
 
 
 def create_app(
@@ -113,12 +73,9 @@ async def _events(inbox: Inbox, token: bytes, context: Context, request: Request
     if not proven and not signature:
         return PlainTextResponse("A token or a signature is needed.\n", 401, {"www-authenticate": "Bearer"})
     try:
-        with anyio.fail_after(BODY_S):
-            body = await _body(request)
-    except (TimeoutError, ClientDisconnect):
-        return PlainTextResponse("The body did not come in time.\n", 408)
-    if body is None:
-        return PlainTextResponse(f"At most {MOST_BYTES} bytes.\n", 413)
+        body = await read_body(request, MOST_BYTES)
+    except BodyRefused as refused:
+        return PlainTextResponse(refused.said, refused.status)
     if not proven and not hmac.compare_digest(signature.encode(), _signature(token, body)):
         return PlainTextResponse("Neither token nor signature fit.\n", 403)
     whole = _structured(request, body)
@@ -139,20 +96,6 @@ def _accept(inbox: Inbox, body: bytes, received: datetime) -> Response:
     return Response(status_code=204)
 
 
-async def _body(request: Request) -> bytes | None:
-    """The body; None where it is too long."""
-    stated = request.headers.get("content-length", "0")
-    if not stated.isdigit() or int(stated) > MOST_BYTES:
-        return None
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > MOST_BYTES:
-            return None
-        parts.append(part)
-    return b"".join(parts)
-
-
 def _structured(request: Request, body: bytes) -> bytes:
     """A CloudEvent whose envelope is in headers, as one with its envelope in the body."""
     headers = request.headers
@@ -168,25 +111,3 @@ def _structured(request: Request, body: bytes) -> bytes:
 
 def _signature(token: bytes, body: bytes) -> bytes:
     return b"sha256=" + hmac.digest(token, body, hashlib.sha256).hex().encode()
-
-
-def _listen(where: str) -> socket.socket:
-    host, _, port = where.rpartition(":")
-    try:
-        if not host or not 0 <= int(port) <= 65535:
-            raise ValueError("no HOST:PORT")
-        family, kind, protocol, _, address = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0]
-        made = socket.socket(family, kind, protocol)
-        try:
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            made.bind(address)
-            made.listen()
-        except OSError:
-            made.close()
-            raise
-    except (OSError, ValueError, OverflowError) as error:
-        raise SetupError(
-            f"The watcher cannot listen at {where} ({getattr(error, 'strerror', None) or error}); give --listen "
-            "HOST:PORT, for example 127.0.0.1:8720."
-        ) from None
-    return made

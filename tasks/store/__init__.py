@@ -22,7 +22,7 @@ MOST_LINK_S = 3600
 
 _OWN = re.compile(
     r"media/[0-9a-f]{32}/|tables/[a-z]+/media_id(?:=|%3D)|quarantine/[0-9a-f]{32}\.json$|sources/[0-9a-f]{32}\.json$"
-    r"|dead_letters/[0-9a-f]{32}\.json$|watchers/[0-9a-f]{32}\.json$"
+    r"|rooms/[0-9a-f]{32}\.json$|dead_letters/[0-9a-f]{32}\.json$|watchers/[0-9a-f]{32}\.json$"
     r"|text_banks/[^/]+/[0-9a-f]+-[0-9a-f]+\.npz$|index/(\w+\.lance/|index\.json$|build\.lock$|\.[0-9a-f]{32}$)"
     r"|(tables/[a-z]+|tracking)/camera(?:=|%3D)|alerts/[a-z]+/|reports/[0-9a-f]{32}/"
     r"|\.work/|\.locks/|\.reelflow/|\.probe-"

@@ -220,7 +220,8 @@ def test_what_is_ours_in_a_store_is_told_from_what_lies_beside_it(tmp_path: Path
     for path in (
         f"media/{digest}/clips/{digest}/clip_0000.mp4", f"quarantine/{digest}.json", f"sources/{digest}.json",
         "tables/words/media_id=x/part.parquet", "text_banks/default/0a-1b.npz", "index/media.lance/data/1.lance",
-        "index/index.json", f"reports/{digest}/report.html", ".work/x/object", ".reelflow/probe-1",
+        "index/index.json", f"reports/{digest}/report.html", f"rooms/{digest}.json", ".work/x/object",
+        ".reelflow/probe-1",
     ):  # fmt: skip
         assert ours((tmp_path / path).as_uri()), path
     for path in ("talk.mp4", "in/talk.mp4", "media/talk.mp4", "media/2026/talk.mp4", "index/talk.mp4", "tables/a.mp4"):

@@ -20,20 +20,18 @@ import json
 import re
 from typing import Annotated, Any, Final, Literal
 
-import yaml
-from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from tasks.core.alerts.clock import Hours, TimeZone
 from tasks.core.alerts.place import Line, Zone
 from tasks.core.options import Section
+from tasks.core.written import BadFile, Place, read_file
 
 VERSION: Final = 1
 """Part of every rule's digest: raised when the same rule fires at other moments than before."""
 
-MOST_BYTES: Final = 2**20
 
-
-class BadRules(ValueError):
+class BadRules(BadFile):
     """A file of rules that cannot be used; the message has a line for each fault."""
 
 
@@ -152,95 +150,13 @@ def words(text: str) -> list[str]:
 
 def read_rules(text: str, name: str = "rules") -> Rules:
     """The rules of a YAML file. Raises BadRules with `name:line: what is wrong` for every fault."""
-    if len(text) > MOST_BYTES:
-        raise BadRules(f"{name}: more than a megabyte is no file of rules")
-    try:
-        for token in yaml.scan(text, _Plain):
-            if isinstance(token, yaml.AliasToken):  # a few of them could stand for a file of any size
-                raise yaml.scanner.ScannerError(None, None, "rules have no aliases", token.start_mark)
-        node = yaml.compose(text, _Plain)
-        values = _values(node)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise BadRules(f"{name}:{line}: {error.problem or error.context}") from error
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise BadRules(f"{name}: it is no YAML that rules are written in: {error}") from error
-    try:
-        found = Rules.model_validate(values)
-    except ValidationError as error:
-        faults = [(_line(node, fault["loc"]), _said(fault)) for fault in error.errors()]
-        raise BadRules("\n".join(f"{name}:{line}: {said}" for line, said in sorted(set(faults)))) from error
-    faults = [
-        (_line(node, ("rules", number, "to")), f"rule {rule.name!r} names the target {target!r}, which is not defined")
+    found, lines = read_file(text, Rules, name, BadRules)
+    faults: list[tuple[Place, str]] = [
+        (("rules", number, "to"), f"rule {rule.name!r} names the target {target!r}, which is not defined")
         for number, rule in enumerate(found.rules)
         for target in rule.to
         if target not in found.targets
     ]
     if faults:
-        raise BadRules("\n".join(f"{name}:{line}: {said}" for line, said in faults))
+        raise BadRules(lines.faults(faults))
     return found
-
-
-class _Plain(yaml.SafeLoader):
-    """Scalars of YAML 1.2: `no` is a word and 22:00 is no number."""
-
-
-_Plain.yaml_implicit_resolvers = {}
-for _kind, _pattern, _first in (
-    ("int", r"^[-+]?[0-9]+$", "-+0123456789"),
-    ("float", r"^[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?$", "-+0123456789."),
-    ("bool", r"^(?:true|false|True|False)$", "tfTF"),
-    ("null", r"^(?:~|null|)$", "~n"),
-):
-    _Plain.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(_pattern), [*_first, ""])
-
-
-def _values(node: yaml.Node | None) -> Any:
-    """What a node says. Raises ConstructorError for a key that comes twice."""
-    if node is None:
-        return None
-    if isinstance(node, yaml.SequenceNode):
-        return [_values(each) for each in node.value]
-    if isinstance(node, yaml.MappingNode):
-        found: dict[str, Any] = {}
-        for key, value in node.value:
-            if not isinstance(key, yaml.ScalarNode) or key.value in found:
-                problem = f"{getattr(key, 'value', 'this')!r} stands here twice, or is no name"
-                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
-            found[key.value] = _values(value)
-        return found
-    if node.tag == "tag:yaml.org,2002:int":
-        return int(node.value)
-    if node.tag == "tag:yaml.org,2002:float":
-        return float(node.value)
-    if node.tag == "tag:yaml.org,2002:bool":
-        return node.value.lower() == "true"
-    return None if node.tag == "tag:yaml.org,2002:null" else node.value
-
-
-def _line(node: yaml.Node | None, place: tuple[int | str, ...]) -> int:
-    """Line of the innermost part of the file that a fault's place leads to."""
-    line = node.start_mark.line + 1 if node else 1
-    for step in place:
-        if isinstance(node, yaml.MappingNode):
-            found = [(key, value) for key, value in node.value if key.value == step]
-            if not found:
-                break
-            line, node = found[0][0].start_mark.line + 1, found[0][1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
-            node = node.value[step]
-            line = node.start_mark.line + 1
-        else:
-            break
-    return line
-
-
-def _said(fault: Any) -> str:
-    place = ".".join(str(step) for step in fault["loc"] if not isinstance(step, int))
-    if fault["type"] == "extra_forbidden":
-        return f"{place}: there is no such field"
-    return (
-        f"{place}: {fault['msg'].removeprefix('Value error, ')}"
-        if place
-        else fault["msg"].removeprefix("Value error, ")
-    )

@@ -17,7 +17,8 @@ import httpx
 import pytest
 
 from flows.watch.receiver import Inbox
-from flows.watch.web import MOST_HEADER_BYTES, WebServer
+from flows.watch.web import WebServer
+from flows.web_server import MOST_HEADER_BYTES
 from tasks.core.errors import NetworkError, SetupError
 from tasks.core.events.notification import MOST_BYTES, ObjectEvent
 from tasks.store import Store, open_store
