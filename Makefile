@@ -26,16 +26,19 @@ PYTEST_ARGS ?= -n 2 --dist loadfile
 export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
-.PHONY: help setup demo up down test fuzz lint format bench docs pictures lock audit sbom pins clean distclean
+.PHONY: help setup demo live-demo up down test fuzz lint format bench docs pictures lock audit sbom pins clean distclean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 setup: $(STAMP) ## Make .venv from the lock (Python 3.11 or 3.12; once, about 7 GB)
 	@echo "Ready: $(PY), $$($(PY) --version)"
 
 demo: $(STAMP) ## Analyse the bundled sample; no network, no weights needed
 	@$(PY) -m flows demo
+
+live-demo: $(STAMP) ## Show a camera: stream, windows, visits, an alert, a report; no network
+	@$(PY) -m flows live-demo
 
 up: $(STAMP) ## Start everything on this machine: Prefect, S3, Dask, workers; ARGS="--prefect-port 4300"
 	@$(PY) -m deployments up $(ARGS)

@@ -13,7 +13,7 @@ import typer
 
 from flows.alerts_command import app as alerts_app
 from flows.arguments import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_QUARANTINED, EXIT_USAGE, AsJson, Assignments, Store
-from flows.live_commands import ingest, report, watch
+from flows.live_commands import ingest, live_demo, report, watch
 from flows.messages_command import message, messages
 from flows.when import moment
 from tasks.core.schema import AnalyzeReport
@@ -34,6 +34,7 @@ app.add_typer(alerts_app, name="alerts")
 app.command()(watch)
 app.command()(ingest)
 app.command()(report)
+app.command("live-demo")(live_demo)
 app.command()(message)
 app.command()(messages)
 

@@ -80,7 +80,7 @@ def replay(
     begin, end = since.timestamp() if since else 0.0, until.timestamp() if until else float("inf")
     for alert in replayed(root, found, begin, end):
         count += 1
-        print(json.dumps(line(alert) | {"deliveries": []})) if json_lines else _show(alert)
+        print(json.dumps(line(alert) | {"deliveries": []})) if json_lines else show(alert)
     say(f"{count} alerts would have fired.", err=json_lines)
 
 
@@ -108,7 +108,7 @@ def run(
     new: list[Alert] = []
 
     def heard(alert: Alert) -> None:
-        new.append(alert) if json_lines else _show(alert)
+        new.append(alert) if json_lines else show(alert)
 
     def told(delivery: Delivery) -> None:
         if not json_lines:
@@ -149,7 +149,8 @@ def try_targets(rules: RulesFile) -> None:
     raise typer.Exit(worst)
 
 
-def _show(alert: Alert) -> None:
+def show(alert: Alert) -> None:
+    """An alert as lines for a person."""
     from flows.console import say
     from tasks.core.alerts.message import line, rfc3339
 

@@ -213,3 +213,25 @@ def report(
     for row in found.classes:
         say(f"  {row.class_:<16} {row.visits} visits, {row.boxes} boxes in {row.frames} frames")
     say(f"  report           {(out / 'report.html').resolve().as_uri() if out else made.page}")
+
+
+def live_demo(
+    folder: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Where everything is kept; default .reelflow/live-demo/TIME")
+    ] = None,
+) -> None:
+    """Show a camera: the bundled sample over RTSP, recorded, analysed as it comes, followed by a rule, reported."""
+    from datetime import UTC, datetime
+
+    from flows.alerts_command import show
+    from flows.console import say
+    from flows.live_demo import live_demo as run
+
+    folder = folder or Path(".reelflow") / "live-demo" / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    if folder.exists() and any(folder.iterdir()):
+        raise typer.BadParameter(f"{folder} holds something; the demonstration begins in a new folder")
+    made = run(folder.resolve(), say, show)
+    say(made.sentence())
+    say(f"report     {made.page}")
+    say(f"alerts     python -m flows alerts replay {folder}/rules.yaml --store {folder}/store")
+    say(f"explorer   python -m flows explore --store {folder}/store")

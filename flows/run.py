@@ -117,9 +117,10 @@ def watch(
     store: str | None,
     assignments: Sequence[str],
     heard: Callable[[WatchReport], None],
+    stop: threading.Event | None = None,
     **arguments: Any,
 ) -> WatchSummary:
-    """Runs the watcher until SIGTERM, Ctrl-C or, if so wanted, an empty queue; `heard` is called with each report.
+    """Runs the watcher until SIGTERM, `stop`, Ctrl-C or, if so wanted, an empty queue; `heard` gets each report.
 
     Raises UnknownOption, and for a prefix that cannot be listed SourceNotFound and so on, before anything is started;
     SetupError.
@@ -132,7 +133,7 @@ def watch(
 
         logging.getLogger(ALOUD).addHandler(Spoken())
         logging.getLogger(ALOUD).setLevel(logging.INFO)
-        tokens = listener.set(heard), ending.set(threading.Event())
+        tokens = listener.set(heard), ending.set(stop or threading.Event())
         try:
             state: Any = watch_bucket(prefix=prefix, store=store, options=options, return_state=True, **arguments)
         finally:
