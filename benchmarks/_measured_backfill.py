@@ -20,7 +20,7 @@ REQUESTS = ("read", "size", "write", "commit", "put", "local", "scan", "delete")
 
 
 class Asked(Record):
-    """One backfill: a folder of media named `NUMBER KIND SECONDS.suffix`."""
+    """One backfill, in which no media share a run: a folder of media named `NUMBER KIND SECONDS.suffix`."""
 
     name: str
     folder: str
@@ -127,7 +127,12 @@ def _answer(asked: Asked, store: Path) -> Answer:
     before, since = settled_cpu(), time.time()
     started = time.perf_counter()
     state: Any = backfill_prefix(
-        prefix=asked.folder, store=str(store), options=options, in_flight=asked.in_flight, return_state=True
+        prefix=asked.folder,
+        store=str(store),
+        options=options,
+        in_flight=asked.in_flight,
+        together=1,
+        return_state=True,
     )
     wall_s = time.perf_counter() - started
     report = state.result(_sync=True)

@@ -91,6 +91,7 @@ def backfill(
         datetime | None, typer.Option(parser=moment, metavar="TIME", help="Only what was written since")
     ] = None,
     in_flight: Annotated[int | None, typer.Option(min=1, max=64, help="Media analysed at the same time")] = None,
+    together: Annotated[int, typer.Option(min=1, max=64, help="Most short media that share a flow run")] = 16,
     retry_quarantined: Annotated[bool, typer.Option("--retry-quarantined", help="Try what was set aside")] = False,
     hand_over: Annotated[
         str | None, typer.Option(metavar="FLOW/NAME", help="Give objects to runs of this deployment instead")
@@ -134,6 +135,7 @@ def backfill(
         heard,
         select=select,
         in_flight=in_flight,
+        together=together,
         retry_quarantined=retry_quarantined,
         hand_over={"deployment": hand_over, "batch": batch} if hand_over else None,
     )

@@ -63,6 +63,7 @@ def backfill_prefix(
     store: parameters.Store = None,
     select: Selection = Selection(),  # noqa: B008
     in_flight: Annotated[int | None, Field(ge=1, le=64)] = None,
+    together: Annotated[int, Field(ge=1, le=64)] = TOGETHER,
     retry_quarantined: bool = False,
     dry_run: bool = False,
     hand_over: HandOver | None = None,
@@ -79,6 +80,7 @@ def backfill_prefix(
         select: Which objects are meant.
         in_flight: Media that are analysed at the same time, several short ones that share a run count as one; default:
             four for each Dask worker, from 8 to 32.
+        together: Most short media that share a flow run, and its tasks.
         retry_quarantined: Try objects again that were set aside as bad.
         dry_run: Only count, and estimate time and cost.
         hand_over: Give the objects to runs of a deployment instead, for more than one flow process can feed.
@@ -103,7 +105,7 @@ def backfill_prefix(
         if hand_over:
             _hand_over(looked, root, options, tally, hand_over)
         else:
-            _analyze(looked, root, options, tally, in_flight)
+            _analyze(looked, root, options, tally, in_flight, together)
     return _state(tally.finish(root.root, notices))
 
 
@@ -137,15 +139,21 @@ def _look_up(
 
 
 def _analyze(
-    objects: Iterator[Listed], root: Store, options: AnalyzeOptions, tally: Tally, in_flight: int | None
+    objects: Iterator[Listed],
+    root: Store,
+    options: AnalyzeOptions,
+    tally: Tally,
+    in_flight: int | None,
+    together: int,
 ) -> None:
     first = next(objects, None)
     if first is None:
         return
     in_flight = in_flight or _default_in_flight()
     work = partial(_analyze_group, root, options)
+    groups = _groups(chain([first], objects), in_flight, together)
     again: list[tuple[Listed, AnalyzeReport]] = []
-    for group, reports in in_parallel(work, _groups(chain([first], objects), in_flight), in_flight):
+    for group, reports in in_parallel(work, groups, in_flight):
         for found, report in zip(group, reports, strict=True):
             tally.count(report)
             unsettled = report.status == "failed" or (report.error or {}).get("code") == SourceChanged.code
@@ -157,7 +165,7 @@ def _analyze(
         tally.count(report)
 
 
-def _groups(objects: Iterable[Listed], in_flight: int) -> Iterator[list[Listed]]:
+def _groups(objects: Iterable[Listed], in_flight: int, together: int) -> Iterator[list[Listed]]:
     """Objects that may be short media in groups, all others alone.
 
     As many are waited for as fill all runs in flight. Fewer are shared out among half as many runs: two for each
@@ -170,10 +178,10 @@ def _groups(objects: Iterable[Listed], in_flight: int) -> Iterator[list[Listed]]
             yield [found]
             continue
         small.append(found)
-        if len(small) == in_flight * TOGETHER:
-            yield from shared_out(small, runs)
+        if len(small) == in_flight * together:
+            yield from shared_out(small, runs, together)
             small = []
-    yield from shared_out(small, runs)
+    yield from shared_out(small, runs, together)
 
 
 def _analyze_group(root: Store, options: AnalyzeOptions, group: list[Listed]) -> list[AnalyzeReport]:

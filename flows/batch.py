@@ -82,9 +82,9 @@ def analyze_together(
     ]
 
 
-def shared_out(sources: Sequence[T], runs: int) -> Iterator[list[T]]:
-    """Sources in even groups of at most TOGETHER: about as many groups as runs, or more."""
-    size = max(1, min(TOGETHER, math.ceil(len(sources) / runs)))
+def shared_out(sources: Sequence[T], runs: int, most: int = TOGETHER) -> Iterator[list[T]]:
+    """Sources in even groups of at most `most`: about as many groups as runs, or more."""
+    size = max(1, min(most, math.ceil(len(sources) / runs)))
     groups = math.ceil(len(sources) / size)
     for number in range(groups):
         yield list(sources[number * len(sources) // groups : (number + 1) * len(sources) // groups])

@@ -162,18 +162,21 @@ def _listed(sizes: Sequence[int]) -> list[Listed]:
 
 
 @pytest.mark.parametrize(
-    ("sizes", "in_flight", "groups"),
+    ("sizes", "in_flight", "together", "groups"),
     [
-        ([], 8, []),
-        ([1] * 3, 8, [1] * 3),
-        ([1] * 13, 8, [3, 3, 3, 4]),
-        ([1] * 40, 4, [13, 13, 14]),
-        ([1] * 100, 4, [16] * 4 + [12] * 3),
-        ([1, SHORT_BYTES + 1, 1, 1], 1, [1, 3]),
+        ([], 8, 16, []),
+        ([1] * 3, 8, 16, [1] * 3),
+        ([1] * 13, 8, 16, [3, 3, 3, 4]),
+        ([1] * 40, 4, 16, [13, 13, 14]),
+        ([1] * 100, 4, 16, [16] * 4 + [12] * 3),
+        ([1] * 100, 4, 1, [1] * 100),
+        ([1, SHORT_BYTES + 1, 1, 1], 1, 16, [1, 3]),
     ],
 )
-def test_small_objects_are_shared_out_among_the_runs(sizes: list[int], in_flight: int, groups: list[int]) -> None:
-    found = list(backfill_prefix._groups(_listed(sizes), in_flight))
+def test_small_objects_are_shared_out_among_the_runs(
+    sizes: list[int], in_flight: int, together: int, groups: list[int]
+) -> None:
+    found = list(backfill_prefix._groups(_listed(sizes), in_flight, together))
     assert [len(group) for group in found] == groups
     assert sorted(each.source for group in found for each in group) == sorted(each.source for each in _listed(sizes))
     assert all(len(group) == 1 for group in found if group[0].bytes > SHORT_BYTES)
