@@ -26,10 +26,10 @@ PYTEST_ARGS ?= -n 2 --dist loadfile
 export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
-.PHONY: help setup demo live-demo up down test fuzz lint format bench docs pictures lock audit sbom pins clean distclean
+.PHONY: help setup demo live-demo up down test fuzz lint format bench bench-check docs pictures lock audit sbom pins clean distclean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 setup: $(STAMP) ## Make .venv from the lock (Python 3.11 or 3.12; once, about 7 GB)
 	@echo "Ready: $(PY), $$($(PY) --version)"
@@ -63,6 +63,9 @@ format: $(STAMP) ## Rewrite the code in the project's format
 
 bench: $(BENCH_STAMP) ## List the benchmarks; NAME=pipeline runs one
 	@$(PY) -m benchmarks $(NAME) $(ARGS)
+
+bench-check: $(STAMP) ## Hold five short ratios against their floors (under 4 minutes on 2 quiet cores)
+	@$(PY) -m benchmarks check $(ARGS)
 
 docs: $(DOCS_STAMP) ## Build the documentation's site in build/site and check its links
 	@NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --strict --quiet
