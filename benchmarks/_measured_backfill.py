@@ -84,8 +84,8 @@ def run_spec(given: Path, taken: Path) -> None:
     spec = Spec.model_validate_json(given.read_text(encoding="utf-8"))
     os.environ["REELFLOW_WORKERS"] = str(spec.workers)
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    from flows import local_cluster
-    from flows.run import engine
+    from flows.runtime import local_cluster
+    from flows.runtime.run import engine
 
     started = time.monotonic()
     cores = None if spec.threads is None else spec.threads * spec.workers
@@ -100,7 +100,7 @@ def run_spec(given: Path, taken: Path) -> None:
 
 def _warm_up(spec: Spec, store: Path) -> None:
     """Backfills until each worker has run each network. Raises AssertionError after five."""
-    from flows.dask_client import connect, scheduler_address
+    from flows.runtime.dask_client import connect, scheduler_address
 
     client = connect(scheduler_address())
     client.get_task_stream()
@@ -117,7 +117,7 @@ def _warm_up(spec: Spec, store: Path) -> None:
 
 def _answer(asked: Asked, store: Path) -> Answer:
     from flows.backfill_prefix import backfill_prefix
-    from flows.dask_client import connect, scheduler_address
+    from flows.runtime.dask_client import connect, scheduler_address
     from tasks.core.options import parse_options
 
     client = connect(scheduler_address())
@@ -163,10 +163,10 @@ def _spans(records: Sequence[dict[str, Any]]) -> list[TaskSpan]:
 
 
 def _media(root: str, options: Any, published: Sequence[TaskSpan]) -> list[Sample]:
-    from tasks import artifacts
     from tasks.core.frame_plan import plan_batches
-    from tasks.results import read_result
-    from tasks.speech import plan_windows
+    from tasks.records import artifacts
+    from tasks.records.results import read_result
+    from tasks.stages.speech import plan_windows
     from tasks.store import open_store
 
     store = open_store(root)

@@ -11,7 +11,7 @@ from uuid import UUID
 from benchmarks._clip import SECONDS, fault
 from benchmarks._latency import DONE, Request, Span
 from benchmarks._targets import Sent
-from tasks.results import read_result
+from tasks.records.results import read_result
 from tasks.store import Store
 
 SETTLE_S = 30.0

@@ -55,7 +55,7 @@ def warm_engine(names: Collection[str], folder: Path) -> Iterator[None]:
     """Server and cluster for those ratios that need them; each worker has done every stage."""
     with ExitStack() as stack:
         if {"pipeline", "small files", "task overhead"} & set(names):
-            from flows.run import engine
+            from flows.runtime.run import engine
 
             stack.enter_context(engine())
             for number in range(2):
@@ -94,7 +94,7 @@ def task_overhead(_: Path) -> Ratio:
     from prefect_dask import DaskTaskRunner
 
     from benchmarks.task_overhead import PARTS, measure, ours, submit_all
-    from flows.local_cluster import local_scheduler, local_security
+    from flows.runtime.local_cluster import local_scheduler, local_security
 
     address = local_scheduler()
     runner: Any = DaskTaskRunner(address=address, client_kwargs={"security": local_security(address)})
@@ -195,9 +195,9 @@ def _bare(source: Path, assignments: tuple[str, ...]) -> tuple[float, tuple[int,
     from tasks.core.options import parse_options
     from tasks.core.sandbox.children import child_cpu_s
     from tasks.core.segments import find_speech
-    from tasks.lookup import find_models
-    from tasks.speech import load_model as load_whisper
-    from tasks.vision import load_model as load_yolo
+    from tasks.records.lookup import find_models
+    from tasks.stages.speech import load_model as load_whisper
+    from tasks.stages.vision import load_model as load_yolo
 
     options = parse_options(assignments)
     models, _ = find_models(options)
@@ -229,7 +229,7 @@ def _bare(source: Path, assignments: tuple[str, ...]) -> tuple[float, tuple[int,
 def _analyze(source: Path, store: Path, assignments: tuple[str, ...]) -> Any:
     from flows.analyze_media import analyze_media
     from tasks.core.options import parse_options
-    from tasks.results import read_result
+    from tasks.records.results import read_result
     from tasks.store import open_store
 
     state: Any = analyze_media(

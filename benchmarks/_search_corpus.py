@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from tasks.core.publish.tables import SCHEMAS
 from tasks.core.search.rows import TABLES, Versions
-from tasks.results import VIEWS, result_path, table_path
+from tasks.records.results import VIEWS, result_path, table_path
 from tasks.store import Store
 
 MODEL = "5" * 64

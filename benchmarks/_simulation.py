@@ -1,10 +1,10 @@
 """The pipeline as a queueing model: media pass through flow processes, a Prefect server, workers and the link to S3.
 
 The graph of a media is that of flows/analyze_media.py: fetch and probe, then sound and pictures side by side, then
-publishing. A flow process has so many media in flight (flows/batch.py); its own work is done one piece at a time, as
-Python does; probing is a child process, and no part of that. A task run waits for its inputs, then for a worker that
-offers its resource, in order of submission. The server works on task runs behind everybody's back, and on flow runs
-while these wait.
+publishing. A flow process has so many media in flight (flows/backfill/batch.py); its own work is done one piece at a
+time, as Python does; probing is a child process, and no part of that. A task run waits for its inputs, then for a
+worker that offers its resource, in order of submission. The server works on task runs behind everybody's back, and on
+flow runs while these wait.
 """
 
 from __future__ import annotations

@@ -15,8 +15,8 @@ from typing import Any
 
 import httpx
 
-from flows.dask_security import tls_environment, write_certificate
-from flows.local_server import new_auth
+from flows.runtime.dask_security import tls_environment, write_certificate
+from flows.runtime.local_server import new_auth
 from tasks.core.ports import free_port
 from tasks.store import Store, open_store
 
@@ -131,7 +131,7 @@ class Stack:
         return self._start("workers", command, {"AWS_ENDPOINT_URL": self._workers_s3})
 
     def _start_server(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "flows.embedded_server", str(self._server_port)]
+        command = [sys.executable, "-m", "flows.runtime.embedded_server", str(self._server_port)]
         process = self._start("server", command, {"PREFECT_SERVER_API_AUTH_STRING": self._auth})
         _answers(f"http://127.0.0.1:{self._server_port}/api/health")
         return process

@@ -28,7 +28,7 @@ from benchmarks._regimes import (
 from benchmarks._targets import Deployment, InProcess, Target, offer, prepare
 from benchmarks._workload import Workload
 from tasks.store import Store, open_store
-from tasks.threads import available_cores
+from tasks.workers.threads import available_cores
 
 WORKERS_S = 120.0
 
@@ -95,7 +95,7 @@ async def measure(
     job_variables: dict[str, Any] | None = None,
 ) -> Level:
     """One workload on a system; its progress on stderr. See `offer` for the bounds, Prefect for job variables."""
-    from flows.console import count_progress
+    from flows.cli.console import count_progress
 
     label = label or workload.label
     clips = prepare(found.store, workload.count)
@@ -130,9 +130,9 @@ def _in_process(ends: ExitStack, folder: Path, name: Name) -> System:
     """Server and cluster of this process, as `python -m flows` starts them."""
     alone = {"PREFECT_API_URL": None, "REELFLOW_DASK_ADDRESS": None}
     ends.enter_context(environment(REELFLOW_PRELOAD_MODELS=REGIMES[name].preload, **alone))
-    from flows.dask_client import worker_count
-    from flows.local_cluster import planned_workers
-    from flows.run import engine
+    from flows.runtime.dask_client import worker_count
+    from flows.runtime.local_cluster import planned_workers
+    from flows.runtime.run import engine
 
     ends.enter_context(engine())
     deadline = time.monotonic() + WORKERS_S

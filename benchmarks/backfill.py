@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> None:
     options.add_argument("--in-flight", type=int, help="media at the same time; default: the flow's")
     arguments = options.parse_args(argv)
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    from flows.run import engine
+    from flows.runtime.run import engine
 
     rows = []
     with tempfile.TemporaryDirectory() as folder, engine():
@@ -64,9 +64,9 @@ def measure(folder: Path, count: int, in_flight: int | None) -> dict[str, Any]:
     """Times one backfill. Raises AssertionError unless every object has its own result."""
     from flows.backfill_prefix import backfill_prefix
     from tasks.core.options import parse_options
-    from tasks.results import read_result
+    from tasks.records.results import read_result
     from tasks.store import open_store
-    from tasks.threads import available_cores
+    from tasks.workers.threads import available_cores
 
     source = folder / "in"
     source.mkdir(parents=True)

@@ -131,7 +131,7 @@ def measure(place: str, commits: dict[str, Commit], count: int, repeat: int) -> 
 
 def result_commits(target: Target, result: Result) -> dict[str, Commit]:
     """Each reads back what it has written first, once."""
-    from tasks.results import commit_result, read_result
+    from tasks.records.results import commit_result, read_result
 
     def named(name: str) -> Result:
         return result.model_copy(update={"media_id": name})
@@ -157,7 +157,7 @@ def result_commits(target: Target, result: Result) -> dict[str, Commit]:
 
 
 def artifact_commits(target: Target) -> dict[str, Commit]:
-    from tasks import artifacts
+    from tasks.records import artifacts
 
     choose = random.Random(1)
     contents = {name: choose.randbytes(size) for name, size in FILES.items()}

@@ -39,7 +39,7 @@ from benchmarks._decoders import (
 from benchmarks._ffmpeg_libraries import ran_with_libraries
 from benchmarks._results import Row, Table, parser, publish
 from benchmarks._turns import Side, Times, alternate
-from tasks.threads import available_cores
+from tasks.workers.threads import available_cores
 
 NAME = "decode"
 VIDEOS = (

@@ -24,7 +24,7 @@ import numpy as np
 from benchmarks._media import test_media
 from benchmarks._results import Row, Table, parser, publish
 from benchmarks._turns import Side, Times, alternate
-from tasks.threads import available_cores
+from tasks.workers.threads import available_cores
 
 NAME = "embeddings"
 VIDEO = "video/bangkok_half_res.mp4"

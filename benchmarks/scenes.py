@@ -33,7 +33,7 @@ from tasks.core.options import AudioOptions, FrameOptions, LimitOptions, SceneOp
 from tasks.core.probe import probe
 from tasks.core.scenes import EmaScenes
 from tasks.core.shots import find_cuts
-from tasks.threads import available_cores
+from tasks.workers.threads import available_cores
 
 NAME = "scenes"
 VIDEOS = ("sintel.mp4", "psd_testvideo.mp4")

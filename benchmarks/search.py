@@ -135,7 +135,7 @@ def _ask(index: LanceCorpus, query: Query, embed: Embed) -> list[Moment]:
 
 
 def stores(folder: Path, arguments: Any) -> list[Table]:
-    from tasks.index import Searcher, build_index
+    from tasks.records.index import Searcher, build_index
     from tasks.store import open_store
 
     real = arguments.result or folder / "demo"

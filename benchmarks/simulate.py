@@ -47,7 +47,7 @@ from benchmarks._simulation_tables import (
 )
 from benchmarks._stage_costs import Seen, StageCosts, Validation
 from tasks.settings import settings
-from tasks.threads import available_cores
+from tasks.workers.threads import available_cores
 
 DEADLINES = ("12h", "24h", "2d", "4d", "7d", "14d", "30d")
 MIX = {"street": 1, "talk": 3, "radio": 2}

@@ -44,8 +44,8 @@ def main(argv: Sequence[str]) -> None:
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     from prefect_dask import DaskTaskRunner
 
-    from flows.local_cluster import local_scheduler, local_security
-    from flows.run import engine
+    from flows.runtime.local_cluster import local_scheduler, local_security
+    from flows.runtime.run import engine
 
     rows = []
     with engine():

@@ -29,7 +29,7 @@ import numpy.typing as npt
 from benchmarks._results import Plot, Row, Table, median, parser, publish
 from benchmarks._turns import Side, Times, alternate
 from tasks.core.models.device import choose_device, choose_precision
-from tasks.threads import available_cores
+from tasks.workers.threads import available_cores
 
 NAME = "whisper_batch"
 WINDOW_S = 30

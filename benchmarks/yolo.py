@@ -25,7 +25,7 @@ from benchmarks._results import Plot, Row, Table, median, parser, publish
 from benchmarks._turns import Side, Times, alternate
 from tasks.core.models.device import choose_device
 from tasks.core.schema import Box
-from tasks.threads import available_cores
+from tasks.workers.threads import available_cores
 
 NAME = "yolo"
 VIDEO = "video/bangkok_half_res.mp4"

@@ -26,7 +26,7 @@ FolderOption = Annotated[Path | None, typer.Option(help="Where the stack keeps i
 def check() -> None:
     """Find misspelt keys, entry points that cannot be imported and parameters that do not exist in prefect.yaml."""
     from deployments.registry import check as faults_of
-    from flows.console import say
+    from flows.cli.console import say
 
     faults = faults_of()
     for fault in faults:
@@ -50,7 +50,7 @@ def apply(
     """
     from deployments.apply import apply as changes
     from deployments.pools import KINDS
-    from flows.console import say
+    from flows.cli.console import say
 
     if pool is not None and pool not in KINDS:
         raise typer.BadParameter(f"{pool!r} is none of {', '.join(KINDS)}", param_hint="--pool")
@@ -64,8 +64,8 @@ def certificates(folder: Annotated[Path, typer.Argument(help="Where ca.crt, tls.
 
     Who has the files may run code on the cluster, nobody else. It is valid for a year: see infra/README.md.
     """
-    from flows.console import say
-    from flows.dask_security import DAYS, tls_environment, write_certificate
+    from flows.cli.console import say
+    from flows.runtime.dask_security import DAYS, tls_environment, write_certificate
 
     if write_certificate(folder):
         say(f"Made a certificate in {folder}, valid for {DAYS} days. Copy the folder to every host.", err=True)
@@ -95,7 +95,7 @@ def up(
     Everything listens on 127.0.0.1 and is kept under .reelflow/; `down` ends it. What the S3 server holds stays.
     """
     from deployments import stack
-    from flows.console import say
+    from flows.cli.console import say
     from tasks.settings import settings
 
     place = folder or stack.FOLDER
@@ -110,7 +110,7 @@ def up(
 def down(folder: FolderOption = None) -> None:
     """End exactly what `up` started."""
     from deployments import stack
-    from flows.console import say
+    from flows.cli.console import say
 
     ended = stack.down(folder or stack.FOLDER)
     say(f"Ended {ended} processes." if ended else "No stack runs in this checkout.")
@@ -120,7 +120,7 @@ def down(folder: FolderOption = None) -> None:
 def status(folder: FolderOption = None) -> None:
     """Show the parts of the stack, whether they run, and the memory that they hold."""
     from deployments import processes, stack
-    from flows.console import say
+    from flows.cli.console import say
 
     found = stack.running(folder or stack.FOLDER)
     if found is None:
@@ -135,7 +135,7 @@ def status(folder: FolderOption = None) -> None:
 
 def main() -> None:
     """Entry point: turns errors that a user can mend into one sentence and an exit status."""
-    from flows.console import say
+    from flows.cli.console import say
     from tasks.core.errors import ReelflowError
 
     os.environ.setdefault("DO_NOT_TRACK", "1")

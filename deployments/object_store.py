@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 
 from deployments.processes import MARK
-from flows.dask_security import new_certificate
+from flows.runtime.dask_security import new_certificate
 from tasks.core.ports import LOOPBACK, free_ports
 
 PROGRAM = Path(sys.executable).with_name("weed")

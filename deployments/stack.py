@@ -31,15 +31,15 @@ from pydantic import BaseModel
 from deployments import processes
 from deployments.processes import MARK, Process
 from deployments.version import ROOT
-from flows.api_guard import sign_in_link
-from flows.console import say
-from flows.dask_security import tls_environment, write_certificate
-from flows.local_cluster import visible_gpus, workers_that_fit
-from flows.local_server import new_auth
+from flows.cli.console import say
+from flows.runtime.api_guard import sign_in_link
+from flows.runtime.dask_security import tls_environment, write_certificate
+from flows.runtime.local_cluster import visible_gpus, workers_that_fit
+from flows.runtime.local_server import new_auth
 from tasks.core.errors import SetupError
 from tasks.core.models import bundled
 from tasks.settings import settings
-from tasks.threads import LIBRARIES, available_cores
+from tasks.workers.threads import LIBRARIES, available_cores
 
 FOLDER = ROOT / ".reelflow" / "stack"
 HOST = "127.0.0.1"
@@ -189,10 +189,14 @@ def _start(stack: Stack, folder: Path, use_bundled: bool) -> None:
     ports, listen = stack.ports, ("--host", HOST, "--port")
     # On one connection to SQLite: it queues what `prefect server start` would refuse under many clients.
     server = launch(
-        "prefect-server", "-m", "flows.embedded_server", str(ports.prefect), PREFECT_SERVER_API_AUTH_STRING=stack.auth
+        "prefect-server",
+        "-m",
+        "flows.runtime.embedded_server",
+        str(ports.prefect),
+        PREFECT_SERVER_API_AUTH_STRING=stack.auth,
     )
     s3 = launch("s3", "-m", "deployments.object_store", str(folder.absolute() / "s3"), str(ports.s3))
-    dashboard = ("--dashboard-address", f"{HOST}:{ports.dashboard}", "--preload", "flows.dashboard_guard")
+    dashboard = ("--dashboard-address", f"{HOST}:{ports.dashboard}", "--preload", "flows.runtime.dashboard_guard")
     scheduler = launch("dask-scheduler", "-m", "dask", "scheduler", *listen, str(ports.dask), *dashboard)
     workers = []
     for name, resource, variables in _workers():

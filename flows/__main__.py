@@ -11,11 +11,11 @@ from typing import Annotated
 
 import typer
 
-from flows.alerts_command import app as alerts_app
-from flows.arguments import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_QUARANTINED, EXIT_USAGE, AsJson, Assignments, Store
-from flows.live_commands import ingest, live_demo, report, watch
-from flows.messages_command import message, messages
-from flows.when import moment
+from flows.cli.alerts_command import app as alerts_app
+from flows.cli.arguments import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_QUARANTINED, EXIT_USAGE, AsJson, Assignments, Store
+from flows.cli.live_commands import ingest, live_demo, report, watch
+from flows.cli.messages_command import message, messages
+from flows.cli.when import moment
 from tasks.core.schema import AnalyzeReport
 
 app = typer.Typer(
@@ -42,8 +42,8 @@ app.command()(messages)
 @app.command()
 def demo(store: Store = None, json_lines: AsJson = False) -> None:
     """Analyse the bundled sample with the bundled small models: no network, no weights, under a minute."""
-    from flows.console import say_if_new
-    from flows.run import analyze_sources
+    from flows.cli.console import say_if_new
+    from flows.runtime.run import analyze_sources
     from tasks.core.models import bundled
 
     options = [
@@ -70,8 +70,8 @@ def analyze(
 
     Exit status: 0 all done, 1 something failed, 2 usage, 3 some source was set aside as bad (the others are done).
     """
-    from flows.console import say_if_new
-    from flows.run import analyze_sources
+    from flows.cli.console import say_if_new
+    from flows.runtime.run import analyze_sources
 
     say_if_new(store)
     raise typer.Exit(_finish(analyze_sources(sources, store, assignments or []), store, json_lines))
@@ -103,9 +103,9 @@ def backfill(
 
     Stop it and start it again at any time: nothing is lost and nothing is done twice. Exit status as for `analyze`.
     """
-    from flows.console import matched, say, say_if_new
-    from flows.run import backfill as run
-    from flows.run import plan_backfill
+    from flows.cli.console import matched, say, say_if_new
+    from flows.runtime.run import backfill as run
+    from flows.runtime.run import plan_backfill
     from tasks.core.listing import Selection
 
     say_if_new(store)
@@ -184,8 +184,8 @@ def search(
     """
     from pydantic import ValidationError
 
-    from flows.console import say, show_moments
-    from flows.find import Finder
+    from flows.cli.console import say, show_moments
+    from flows.cli.find import Finder
     from tasks.core.search import Query, QueryError
     from tasks.settings import settings
 
@@ -217,8 +217,8 @@ def build_index(store: Store = None, json_lines: AsJson = False) -> None:
     """
     from dataclasses import asdict
 
-    from flows.console import count_progress, say
-    from tasks.index import build_index as build
+    from flows.cli.console import count_progress, say
+    from tasks.records.index import build_index as build
     from tasks.settings import settings
     from tasks.store import open_existing
 
@@ -246,9 +246,9 @@ def explore(
     model: Annotated[str, typer.Option(help="SigLIP that reads the questions; auto: the one of the store")] = "auto",
 ) -> None:
     """Open the explorer: a web page to find moments in a store and watch them."""
-    from flows.console import say
+    from flows.cli.console import say
+    from flows.cli.find import Finder
     from flows.explorer import serve as run
-    from flows.find import Finder
     from tasks.settings import settings
 
     root = store or settings().store
@@ -271,8 +271,8 @@ def text_bank(
 
     Copy tasks/core/text_banks/default.yaml, edit it and give its path. The model is `--set embeddings.model=...`.
     """
-    from flows.console import say
-    from flows.run import text_bank as run
+    from flows.cli.console import say
+    from flows.runtime.run import text_bank as run
 
     done = run(bank, store, assignments or [])
     print(done.model_dump_json()) if json_lines else say(done.sentence())
@@ -281,7 +281,7 @@ def text_bank(
 @app.command()
 def options() -> None:
     """List every option of `--set` with its default."""
-    from flows.console import say
+    from flows.cli.console import say
     from tasks.core.options import describe_options
 
     for name, default, description in describe_options():
@@ -291,8 +291,8 @@ def options() -> None:
 @app.command()
 def doctor(store: Store = None) -> None:
     """Check ffmpeg, CPU, GPU, memory, disk, Prefect, Dask, weights and the store; say what to do about each fault."""
-    from flows.console import say
-    from flows.doctor import check_all
+    from flows.cli.console import say
+    from flows.cli.doctor import check_all
 
     worst = 0
     for check in check_all(store):
@@ -315,7 +315,7 @@ def serve(
 
     Start it instead of that worker, or beside it, after `python -m deployments apply` and `prefect deploy --all`.
     """
-    from flows.serve import serve as execute
+    from flows.runtime.serve import serve as execute
 
     execute(pool, limit=limit, poll_s=poll, grace_s=grace)
 
@@ -324,7 +324,7 @@ def serve(
 def models(context: typer.Context) -> None:
     """List model weights: what is here, where, and its digest."""
     if context.invoked_subcommand is None:
-        from flows.weights import show_models
+        from flows.cli.weights import show_models
 
         show_models()
 
@@ -332,14 +332,14 @@ def models(context: typer.Context) -> None:
 @models_app.command("fetch")
 def fetch_model(name: Annotated[str, typer.Argument(help="For example base.en, large-v3 or yolo11n.pt")]) -> None:
     """Download weights into REELFLOW_MODELS_DIR (or the library's own cache) and check them."""
-    from flows.weights import fetch_weights
+    from flows.cli.weights import fetch_weights
 
     fetch_weights(name)
 
 
 def _finish(reports: Iterable[AnalyzeReport], store: str | None, json_lines: bool) -> int:
-    from flows.console import show_report
-    from flows.run import committed_result
+    from flows.cli.console import show_report
+    from flows.runtime.run import committed_result
 
     status, noticed = set(), set[str]()
     for done in reports:
@@ -355,7 +355,7 @@ def main() -> None:
     """Entry point: turns errors that a user can mend into one sentence and an exit status."""
     import logging
 
-    from flows.console import Interrupted, Spoken, say
+    from flows.cli.console import Interrupted, Spoken, say
     from tasks.core.errors import ReelflowError
     from tasks.core.options import UnknownOption
 

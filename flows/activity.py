@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
-from flows.when import read_moment
+from flows.cli.when import read_moment
 from tasks.activity import Progress, ReportFiles, read_activity, write_report
 from tasks.core.activity.page import lasting, spoken
 from tasks.core.activity.period import Period

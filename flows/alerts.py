@@ -15,7 +15,7 @@ from tasks.alerts import alert_path, read_alert, replay, run_rules
 from tasks.core.alerts.evaluate import Alert
 from tasks.core.alerts.message import line
 from tasks.core.alerts.rules import BadRules, Rules, read_rules
-from tasks.deliveries import Delivery, deliver, deliveries_of
+from tasks.records.deliveries import Delivery, deliver, deliveries_of
 from tasks.senders import named, send
 from tasks.store import Store
 from tasks.visits import Waiting, cameras_under, late_windows, track_camera, tracked_cameras

@@ -16,7 +16,6 @@ from prefect.states import Completed, Failed
 from flows import parameters, summary
 from flows.progress import Progress
 from flows.task_runner import ClusterTaskRunner
-from tasks import host_check, media, publish, speech, text_bank, vision
 from tasks.core.errors import (
     DamagedArtifact,
     PermanentError,
@@ -30,13 +29,14 @@ from tasks.core.errors import (
 from tasks.core.fetch import display_source
 from tasks.core.options import AnalyzeOptions
 from tasks.core.schema import AnalyzeReport, Findings, MediaRef, ModelInfo, StageTiming
-from tasks.lease import Lease, exclusive
-from tasks.lookup import quarantined
 from tasks.models import resolve_models
-from tasks.results import forget_name, read_result, result_key, result_path, views_are_fresh, whole_result
+from tasks.records.lease import Lease, exclusive
+from tasks.records.lookup import quarantined
+from tasks.records.results import forget_name, read_result, result_key, result_path, views_are_fresh, whole_result
+from tasks.records.sources import remember
 from tasks.settings import settings
-from tasks.sources import remember
-from tasks.stage import Meter
+from tasks.stages import host_check, media, publish, speech, text_bank, vision
+from tasks.stages.stage import Meter
 from tasks.store import Store, open_store
 
 LAST_WRITER_NOTICE = (
@@ -74,7 +74,7 @@ def analyze_media(
     """
     parameters.check(source if isinstance(source, list) else [source], store, options)
     if isinstance(source, list):
-        from flows.batch import analyze_list
+        from flows.backfill.batch import analyze_list
 
         return analyze_list(source, store or settings().store, options, versions)
     started = time.monotonic()
@@ -117,7 +117,7 @@ def _settle(
 def _judge_lost_workers(
     work: Callable[[], None], shown: str, options: AnalyzeOptions, models: dict[str, ModelInfo]
 ) -> None:
-    """Does the work, and once more where it ended its workers and a good file does not; see tasks/canary.py.
+    """Does the work, and once more where it ended its workers and a good file does not; see tasks/stages/canary.py.
 
     Raises Unprocessable where workers end again, ToolFailed where they do with the good file.
     """

@@ -14,15 +14,15 @@ from prefect.states import Completed
 from flows import parameters, summary
 from flows.analyze_media import bank_of, is_done, near, notices_of
 from flows.task_runner import ClusterTaskRunner
-from tasks import short
 from tasks.core.errors import ReelflowError
 from tasks.core.fetch import display_source
 from tasks.core.options import AnalyzeOptions
 from tasks.core.schema import AnalyzeReport, MediaRef
-from tasks.lease import Lease, exclusive
 from tasks.models import resolve_models
-from tasks.results import forget_name, result_key, result_path
-from tasks.sources import remember
+from tasks.records.lease import Lease, exclusive
+from tasks.records.results import forget_name, result_key, result_path
+from tasks.records.sources import remember
+from tasks.stages import short
 from tasks.store import Store, open_store
 
 

@@ -17,22 +17,22 @@ from prefect.states import Completed, Failed
 from pydantic import BaseModel, Field
 
 from flows import parameters, summary
-from flows.backfill_report import BackfillReport
-from flows.batch import TOGETHER, analyze_together, in_parallel, shared_out
-from flows.plan import counting, make_plan
-from flows.tally import Tally
+from flows.backfill.batch import TOGETHER, analyze_together, in_parallel, shared_out
+from flows.backfill.plan import counting, make_plan
+from flows.backfill.report import BackfillReport
+from flows.backfill.tally import Tally
 from flows.task_runner import ClusterTaskRunner
-from tasks.artifacts import content_key
 from tasks.core.errors import ReelflowError, SourceChanged
 from tasks.core.fetch import display_source
 from tasks.core.listing import Listed, Selection, list_media
 from tasks.core.options import AnalyzeOptions
 from tasks.core.schema import AnalyzeReport, ModelInfo
-from tasks.lookup import failed
 from tasks.models import resolve_models
+from tasks.records.artifacts import content_key
+from tasks.records.lookup import failed
+from tasks.records.sources import recall, request_key
 from tasks.settings import settings
-from tasks.short import SHORT_BYTES
-from tasks.sources import recall, request_key
+from tasks.stages.short import SHORT_BYTES
 from tasks.store import Store, open_store, own_objects
 
 LOOKS = 16
@@ -242,7 +242,7 @@ def _batches(objects: Iterable[Listed], size: int) -> Iterator[list[Listed]]:
 
 def _default_in_flight() -> int:
     """Enough that workers find tasks while other media wait for the store; starts the local cluster."""
-    from flows.dask_client import worker_count
+    from flows.runtime.dask_client import worker_count
 
     return max(8, min(32, 4 * worker_count()))
 

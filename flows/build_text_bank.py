@@ -13,8 +13,8 @@ from flows.task_runner import ClusterTaskRunner
 from tasks.core.options import AnalyzeOptions, DetectionOptions, EmbeddingOptions, TagOptions, TranscriptOptions
 from tasks.models import resolve_models
 from tasks.settings import settings
+from tasks.stages.text_bank import bank_ref, embed_text_bank, load_bank_vectors
 from tasks.store import open_store
-from tasks.text_bank import bank_ref, embed_text_bank, load_bank_vectors
 
 
 class TextBankReport(BaseModel):

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from flows.backfill_report import BackfillReport
+from flows.backfill.report import BackfillReport
 from tasks.core.activity.page import lasting, spoken
 from tasks.core.activity.rows import Activity
 from tasks.core.schema import AnalyzeReport, Result

@@ -11,7 +11,7 @@ from prefect.task_runners import TaskRunner
 
 
 class ClusterTaskRunner(TaskRunner[PrefectFuture[Any]]):
-    """Stands in a flow's declaration for the runner that each of its runs gets: see flows/dask_runner.py.
+    """Stands in a flow's declaration for the runner that each of its runs gets: see flows/runtime/dask_runner.py.
 
     Importing Dask takes as long as half of Prefect, and a flow that is only declared, deployed or scheduled needs none.
     """
@@ -21,7 +21,7 @@ class ClusterTaskRunner(TaskRunner[PrefectFuture[Any]]):
 
     def duplicate(self) -> Any:
         """The runner of one flow run."""
-        from flows.dask_runner import DaskClusterTaskRunner
+        from flows.runtime.dask_runner import DaskClusterTaskRunner
 
         return DaskClusterTaskRunner()
 

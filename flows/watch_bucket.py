@@ -18,8 +18,8 @@ from prefect.states import Completed, Failed
 from pydantic import BaseModel, Field
 
 from flows import parameters, summary
+from flows.backfill.batch import apart
 from flows.backfill_prefix import models_for
-from flows.batch import apart
 from flows.task_runner import ClusterTaskRunner
 from flows.watch.desk import Desk
 from flows.watch.receiver import Inbox, Receiver
@@ -224,7 +224,7 @@ def _to_nobody(_: WatchReport) -> None:
 
 def _default_in_flight() -> int:
     """Enough that a worker finds tasks while another object waits for the store; starts the local cluster."""
-    from flows.dask_client import worker_count
+    from flows.runtime.dask_client import worker_count
 
     return min(64, worker_count() + 1)
 

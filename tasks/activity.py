@@ -17,7 +17,6 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from tasks.alerts import stored_alerts
-from tasks.artifacts import content_key
 from tasks.core.activity.page import MOST_PICTURES, page, thumbnail
 from tasks.core.activity.period import Period
 from tasks.core.activity.rows import Activity, AlertRow, GapRow, HealthRow, WindowRow
@@ -34,11 +33,12 @@ from tasks.core.records import json_bytes
 from tasks.core.schema import Quarantined, Record, Result
 from tasks.core.source_names import display_source
 from tasks.core.tracking.records import window_name
-from tasks.deliveries import deliveries_of
-from tasks.recordings import read_window, rows_over
-from tasks.results import read_result, table_path
+from tasks.records.artifacts import content_key
+from tasks.records.deliveries import deliveries_of
+from tasks.records.recordings import read_window, rows_over
+from tasks.records.results import read_result, table_path
+from tasks.records.sources import recorded_outcome
 from tasks.settings import settings
-from tasks.sources import recorded_outcome
 from tasks.store import Store, open_store, own_objects
 from tasks.visits import tracked_cameras, tracked_until, visits_between
 

@@ -15,7 +15,6 @@ from urllib.parse import quote
 
 from pydantic import ValidationError
 
-from tasks.artifacts import artifact_file
 from tasks.core.alerts.evaluate import Alert, Facts, Phrase, RuleState, evaluate
 from tasks.core.alerts.message import picture
 from tasks.core.alerts.rules import Rule, Rules
@@ -25,10 +24,11 @@ from tasks.core.records import json_bytes
 from tasks.core.schema import ArtifactRef
 from tasks.core.tracking.records import TrackedWindow
 from tasks.core.tracking.rows import moment
-from tasks.deliveries import open_delivery
-from tasks.results import read_result
+from tasks.records.artifacts import artifact_file
+from tasks.records.deliveries import open_delivery
+from tasks.records.results import read_result
+from tasks.stages.vision import FRAMES
 from tasks.store import Store
-from tasks.vision import FRAMES
 from tasks.visits import tracked_windows
 
 

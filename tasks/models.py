@@ -6,8 +6,8 @@ from prefect import task
 
 from tasks.core.options import AnalyzeOptions
 from tasks.core.schema import ModelInfo
-from tasks.lookup import find_models
-from tasks.stage import RETRY
+from tasks.records.lookup import find_models
+from tasks.stages.stage import RETRY
 
 
 @task(task_run_name="models", tags=["gpu"], **RETRY)

@@ -14,13 +14,13 @@ from typing import Any
 
 from tasks.core.frames import DECODER
 from tasks.core.sandbox.children import warm
-from tasks.threads import threads_per_task
+from tasks.workers.threads import threads_per_task
 
 EVERY_WORKER = (
-    "tasks.worker",
-    "tasks.media",
-    "tasks.publish",
-    "tasks.views",
+    "tasks.workers.worker",
+    "tasks.stages.media",
+    "tasks.stages.publish",
+    "tasks.records.views",
     "tasks.core.frames",
     "tasks.core.frame_batch",
     "tasks.core.describe",
@@ -29,7 +29,7 @@ EVERY_WORKER = (
     "boto3.s3.inject",
     "soundfile",
     "flows.analyze_media",
-    "flows.dask_runner",
+    "flows.runtime.dask_runner",
 )
 """The last two by name, as worker.find would import them in the first task."""
 
@@ -60,7 +60,7 @@ def dask_setup(worker: Any) -> None:
 
 async def dask_teardown(worker: Any) -> None:
     """Called by Dask when a worker is retired or ended: what it knows of its task runs reaches the server first."""
-    from tasks.worker import drain
+    from tasks.workers.worker import drain
 
     await drain()
 
@@ -97,11 +97,11 @@ def load_models(assignments: str) -> None:
     """
     import numpy as np
 
-    from tasks import speech, text_bank, vision
     from tasks.core.models import whisper, yolo
     from tasks.core.options import parse_options
     from tasks.core.schema import SpeechWindow
-    from tasks.lookup import find_models
+    from tasks.records.lookup import find_models
+    from tasks.stages import speech, text_bank, vision
 
     named = {assignment.partition(".")[0] for assignment in assignments.split()}
     if not named:

@@ -9,7 +9,7 @@ from tasks.core.alerts import message
 from tasks.core.alerts.evaluate import Alert
 from tasks.core.alerts.rules import Target
 from tasks.core.errors import SetupError
-from tasks.deliveries import Outcome
+from tasks.records.deliveries import Outcome
 
 TIMEOUT_S = 10.0
 LATER = frozenset({408, 425, 429})

@@ -23,9 +23,9 @@ from tasks.core.schema import Record
 from tasks.core.tracking import rows
 from tasks.core.tracking.records import Sight, State, TrackedWindow, Window, WindowName, window_name
 from tasks.core.tracking.track import follow
-from tasks.results import read_result
+from tasks.records.results import read_result
+from tasks.records.sources import recorded_outcome
 from tasks.settings import settings
-from tasks.sources import recorded_outcome
 from tasks.store import Store, own_objects
 
 PATIENCE_S: Final = 60.0

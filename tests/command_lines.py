@@ -14,7 +14,7 @@ import yaml
 from prefect.cli._app import _app as prefect_cli
 
 from deployments import registry
-from flows import embedded_server
+from flows.runtime import embedded_server
 from tests.source_tree import ROOT
 
 OTHERS = {"aws", "cd", "cp", "createdb", "createuser", "docker", "kubectl", "openssl", "read", "terraform", "$EDITOR"}
@@ -62,7 +62,7 @@ def parsed(words: list[str]) -> dict[str, Any]:
             return _prefect(words) | {"parameters": _run_parameters(name, rest)}
         case ["prefect", *_]:
             return _prefect(words)
-        case ["python", "-m", "flows.embedded_server", *rest]:
+        case ["python", "-m", "flows.runtime.embedded_server", *rest]:
             return vars(embedded_server.parser().parse_args(rest))
         case ["python", "-m", ("flows" | "deployments") as module_name, *rest]:
             return _typer(module_name, rest)

@@ -100,7 +100,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.delenv("REELFLOW_DASK_ADDRESS", raising=False)
         patch.setenv("REELFLOW_WORKERS", "2")
         patch.setenv("REELFLOW_CACHE_DIR", str(home / "cache"))
-        from flows.run import engine as started
+        from flows.runtime.run import engine as started
 
         with started():
             yield

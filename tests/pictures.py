@@ -15,8 +15,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from flows.cli.find import Finder
 from flows.explorer import create_app
-from flows.find import Finder
 from tasks.core.search import Query
 from tasks.store import open_store
 from tests.browser import Page, browser, chromium

@@ -21,7 +21,7 @@ def daft_speech(job: Job) -> Found:
     from daft import DataType, col
 
     from benchmarks._whisper_formats import transformers_folder
-    from tasks.threads import available_cores
+    from tasks.workers.threads import available_cores
 
     @daft.cls(max_concurrency=available_cores(), use_process=True)
     class Speech:

@@ -21,7 +21,7 @@ def daft_video(job: Job) -> Found:
     import daft
     from daft import DataType, col
 
-    from tasks.threads import available_cores
+    from tasks.workers.threads import available_cores
 
     numbers = DataType.list(DataType.float64())
     record = DataType.struct({"label": DataType.string(), "confidence": DataType.float64(), "xyxy": numbers})

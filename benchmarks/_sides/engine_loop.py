@@ -19,7 +19,7 @@ from tasks.core.frame_plan import FrameBatchSpec, plan_batches
 from tasks.core.options import AnalyzeOptions, parse_options
 from tasks.core.schema import MediaInfo, SpeechWindow
 from tasks.core.segments import Speech
-from tasks.threads import LIBRARIES, available_cores
+from tasks.workers.threads import LIBRARIES, available_cores
 
 LANGUAGE_WINDOWS = 3
 

@@ -14,7 +14,7 @@ def faster_speech(job: Job) -> Found:
     from faster_whisper import WhisperModel
 
     from benchmarks._whisper_formats import ctranslate2_folder
-    from tasks.threads import available_cores
+    from tasks.workers.threads import available_cores
 
     folder = ctranslate2_folder(Path(job.whisper))
     model = WhisperModel(str(folder), device="cpu", compute_type="float32", cpu_threads=available_cores())

@@ -21,7 +21,7 @@ def load(job: Job) -> Any:
     from faster_whisper import WhisperModel
 
     from benchmarks._whisper_formats import ctranslate2_folder
-    from tasks.threads import available_cores
+    from tasks.workers.threads import available_cores
 
     ctranslate2.set_random_seed(1)  # temperatures above 0 sample
     folder = ctranslate2_folder(Path(job.whisper))

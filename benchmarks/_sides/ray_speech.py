@@ -29,7 +29,7 @@ def ray_speech(job: Job) -> Found:
     from ray.data import ActorPoolStrategy, DataContext
 
     from benchmarks._whisper_formats import transformers_folder
-    from tasks.threads import available_cores
+    from tasks.workers.threads import available_cores
 
     cores = available_cores()
     weights = str(transformers_folder(Path(job.whisper)))

@@ -27,7 +27,7 @@ def ray_video(job: Job) -> Found:
     import ray
     from ray.data import ActorPoolStrategy, DataContext
 
-    from tasks.threads import available_cores
+    from tasks.workers.threads import available_cores
 
     cores = available_cores()
     ray.init(num_cpus=2 * cores, include_dashboard=False, log_to_driver=False, logging_level="error")

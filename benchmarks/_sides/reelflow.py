@@ -30,7 +30,7 @@ def analyze(job: Job, more: Sequence[str]) -> Found:
 
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
-    from flows.run import engine
+    from flows.runtime.run import engine
 
     models = [f"transcript.model={job.whisper}", f"detections.confidence={CONFIDENCE}", "detections.weights=auto"]
     options = parse_options([*models, *WITHOUT_SCENES, *more])
@@ -65,7 +65,7 @@ def _run(sources: list[str], store: str, options: Any) -> None:
 
 
 def _found(job: Job, seconds: float) -> Found:
-    from tasks.results import read_result
+    from tasks.records.results import read_result
     from tasks.store import open_store
 
     store = open_store(job.folder)

@@ -15,7 +15,7 @@ from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.workers.base import BaseWorker
 from pydantic import BaseModel, ConfigDict
 
-from flows.dask_security import tls_environment
+from flows.runtime.dask_security import tls_environment
 from tasks.core.errors import SetupError
 
 FOLDER = Path(__file__).resolve().parent

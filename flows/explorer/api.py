@@ -24,7 +24,7 @@ from flows.explorer.pictures import Pictures, parse_xywh
 from flows.explorer.source import Source, send_source, source_of
 from tasks.core.schema import Result
 from tasks.core.search.query import MEDIA_ID, Moment, Query, QueryError
-from tasks.results import VIEWS, read_result, result_path
+from tasks.records.results import VIEWS, read_result, result_path
 from tasks.store import Store
 
 Find = Callable[[Query], Sequence[Moment]]

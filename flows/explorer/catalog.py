@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from flows.explorer.kept import Kept
 from tasks.core.publish.player import source_name, source_text
-from tasks.results import table_path
+from tasks.records.results import table_path
 from tasks.store import Store, Stored
 
 NEWEST: Final = 5000

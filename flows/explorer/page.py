@@ -14,7 +14,7 @@ from tasks.core.publish.palette import class_colors
 from tasks.core.publish.player import playable, shows_video, source_name, source_text
 from tasks.core.publish.tables import SCHEMAS, camera_of, recorded_at
 from tasks.core.schema import Chunk, Clip, Interval, Result
-from tasks.results import VIEWS, VIEWS_MARKER, result_path, table_path
+from tasks.records.results import VIEWS, VIEWS_MARKER, result_path, table_path
 from tasks.store import Store
 
 LANES: Final = 12

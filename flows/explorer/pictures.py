@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 from flows.explorer.kept import Kept
 from tasks.core.publish import storyboard
-from tasks.results import VIEWS
+from tasks.records.results import VIEWS
 from tasks.store import Store
 
 MOST_PIXELS: Final = 64_000_000

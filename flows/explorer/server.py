@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Final
 from urllib.parse import quote
 
-from flows import console
+from flows.cli import console
 from flows.explorer.api import Find
 from flows.explorer.app import create_app
 from flows.explorer.guard import MOST_HEAD_BYTES, is_loopback

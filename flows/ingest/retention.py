@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from tasks.core.live.names import KEY, WindowRecord, from_metadata, rfc3339, row_path
-from tasks.recordings import put_row, read_window
+from tasks.records.recordings import put_row, read_window
 from tasks.store import Store
 
 EVERY_S = 3600.0

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from tasks.core.errors import ReelflowError
 from tasks.core.live.names import WindowRecord
 from tasks.core.live.spool import Spool
-from tasks.recordings import put_row, put_window
+from tasks.records.recordings import put_row, put_window
 from tasks.store import Store
 
 PAUSE_S, LONGEST_PAUSE_S = 0.5, 15.0

@@ -11,10 +11,9 @@ from typing import Final, NamedTuple
 import typer
 
 from flows.activity import ActivityReport, make_report
-from flows.when import read_moment
+from flows.cli.when import read_moment
 from tasks.activity import report_folder, report_id
 from tasks.alerts import stored_alerts
-from tasks.artifacts import content_key
 from tasks.cleaning import mark_cleaned, room_state, room_states
 from tasks.core.activity.page import lasting
 from tasks.core.activity.period import LONGEST_S, Period, midnight
@@ -26,7 +25,8 @@ from tasks.core.messages.book import Book, read_book
 from tasks.core.messages.cleaning import Mark, local
 from tasks.core.source_names import display_source
 from tasks.core.written import BadFile
-from tasks.recordings import rows_over
+from tasks.records.artifacts import content_key
+from tasks.records.recordings import rows_over
 from tasks.settings import settings
 from tasks.store import Store, open_store
 from tasks.visits import tracked_cameras, tracked_until

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from flows.messages.answers import Answers, Sent, Task
 from tasks.core.errors import ReelflowError
 from tasks.core.source_names import hide_secrets
-from tasks.lookup import unexpected
+from tasks.records.lookup import unexpected
 
 WORKERS: Final = 3
 """Messages that are worked on at the same time."""

@@ -12,11 +12,11 @@ from flows.explorer.guard import is_loopback
 from flows.messages.answers import Answers
 from flows.messages.desk import MessageDesk
 from flows.messages.web import Keys, MessageServer
-from flows.run import engine
+from flows.runtime.run import engine
 from tasks.core.activity.period import Period
 from tasks.core.errors import ReelflowError
 from tasks.core.messages.book import Book
-from tasks.lookup import unexpected
+from tasks.records.lookup import unexpected
 from tasks.settings import settings
 from tasks.store import Store
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
-from flows.batch import analyze_one
+from flows.backfill.batch import analyze_one
 from flows.watch.report import WatchReport, stamp
 from flows.watch.rows import Row, Rows
 from tasks.core.errors import ReelflowError, SourceChanged
@@ -31,10 +31,10 @@ from tasks.core.listing import Listed, Selection
 from tasks.core.options import AnalyzeOptions
 from tasks.core.schema import AnalyzeReport, ModelInfo
 from tasks.core.source_names import display_source
-from tasks.lags import keep_lag
-from tasks.lookup import failed, unexpected
+from tasks.records.lags import keep_lag
+from tasks.records.lookup import failed, unexpected
+from tasks.records.sources import recall
 from tasks.settings import settings
-from tasks.sources import recall
 from tasks.store import Store, own_objects
 
 MOST_KNOWN: Final = 200_000

@@ -15,8 +15,8 @@ from tasks.core.errors import ReelflowError
 from tasks.core.events.notification import Notification, parse
 from tasks.core.events.sqs import BATCH, LONG_POLL_S, MOST_PAUSE_S, Message, SqsQueue
 from tasks.core.source_names import hide_secrets
-from tasks.dead_letters import bury
-from tasks.lookup import unexpected
+from tasks.records.dead_letters import bury
+from tasks.records.lookup import unexpected
 
 MOST_WAITING: Final = 1000
 """Objects that wait here; the queue keeps the others."""

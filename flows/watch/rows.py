@@ -14,11 +14,11 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.states import Crashed, Pending, to_state_create
 from pydantic import ValidationError
 
-from tasks.artifacts import content_key
 from tasks.core.listing import Listed
 from tasks.core.options import AnalyzeOptions
-from tasks.lease import Holder
-from tasks.sources import request_key
+from tasks.records.artifacts import content_key
+from tasks.records.lease import Holder
+from tasks.records.sources import request_key
 from tasks.store import Store
 
 FLOW: Final = "analyze-media"

@@ -15,11 +15,11 @@ from pydantic import ValidationError
 from flows.watch.desk import Desk
 from flows.watch.receiver import Receiver
 from flows.watch.sweep import Sweeper
-from tasks.artifacts import content_key
 from tasks.core.errors import ReelflowError
 from tasks.core.fetch import display_source
 from tasks.core.records import json_bytes
 from tasks.core.schema import Record
+from tasks.records.artifacts import content_key
 from tasks.store import Store
 
 FOLDER: Final = "watchers"

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import Any, Final
 
-from flows.batch import in_parallel
+from flows.backfill.batch import in_parallel
 from flows.watch.desk import Desk
 from tasks.core.errors import PermanentError, ReelflowError
 from tasks.core.listing import Listed, list_media
-from tasks.lookup import unexpected
+from tasks.records.lookup import unexpected
 from tasks.settings import settings
 
 LOOKS: Final = 8

@@ -26,7 +26,7 @@ from flows.watch.receiver import Inbox
 from flows.web_server import MIN_TOKEN, AppServer, BodyRefused, read_body
 from tasks.core.errors import ReelflowError, SetupError
 from tasks.core.events.notification import MOST_BYTES
-from tasks.lookup import unexpected
+from tasks.records.lookup import unexpected
 
 WHO: Final = "webhook"
 

@@ -34,8 +34,8 @@
         ├── CredentialsRefused    credentials        credentials for sources are missing, wrong or expired
         └── ToolFailed            tool_failed        ffmpeg or a library failed, on a good file as well
 
-A ToolFailed that comes from a stage's own work is not yet judged: tasks/canary.py makes it Unprocessable where the same
-stage does well on a good file.
+A ToolFailed that comes from a stage's own work is not yet judged: tasks/stages/canary.py makes it Unprocessable where
+the same stage does well on a good file.
 A message says what happened to which media and what to do next.
 """
 

@@ -35,7 +35,7 @@ LOWER_BOUND_S = 120.0
 TOO_LARGE = re.compile(r"Picture size (\d+)x(\d+) (?:is invalid|exceeds)")
 """What libav says of a frame with more pixels than it may have."""
 
-# what ffmpeg says of a file at fault; whose fault anything else is, tasks/canary.py finds out
+# what ffmpeg says of a file at fault; whose fault anything else is, tasks/stages/canary.py finds out
 _MEDIA_FAULTS = re.compile(
     r"Invalid data found|moov atom not found|Error while decoding|error rate|Decoding error|corrupt|Nothing was written"
     r"|Output file is empty|Could not find codec parameters|End of file|does not contain any stream"

@@ -13,7 +13,7 @@ import pytest
 from prefect.workers.process import ProcessWorker
 
 from deployments.pools import KINDS, pool, worker_template
-from flows.dask_security import tls_environment
+from flows.runtime.dask_security import tls_environment
 from tasks.core.errors import SetupError
 from tests.deployments.conftest import Server
 

@@ -16,7 +16,7 @@ from tests.source_tree import ROOT
 SCALING = """
 import json, os, time
 from distributed import Client
-from flows import local_cluster
+from flows.runtime import local_cluster
 local_cluster.IDLE_S = 3
 address = local_cluster.local_scheduler()
 def count(): return len(client.scheduler_info(n_workers=-1)["workers"])
@@ -53,9 +53,9 @@ from tasks.preload import load_models
 from tasks.core.models import whisper, yolo
 load_models("transcript.model=bundled detections.weights=bundled detections.image_size=320")
 before = len(whisper._loaded), len(yolo._models)
-from tasks import speech, vision
+from tasks.stages import speech, vision
 from tasks.core.options import parse_options
-from tasks.lookup import find_models
+from tasks.records.lookup import find_models
 options = parse_options(["transcript.model=bundled", "detections.weights=bundled"])
 models, _ = find_models(options)
 speech.load_model(models["transcript"], options.transcript)

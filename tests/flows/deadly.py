@@ -10,7 +10,7 @@ from pathlib import Path
 from prefect import task
 
 from tasks.core.schema import MediaRef
-from tasks.precedence import FIRST_TAG, LEADS_TAG
+from tasks.workers.precedence import FIRST_TAG, LEADS_TAG
 
 
 @task

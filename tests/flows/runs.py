@@ -17,7 +17,7 @@ from prefect.client.schemas.objects import State
 
 from tasks.core.options import parse_options
 from tasks.core.schema import Result
-from tasks.results import read_result
+from tasks.records.results import read_result
 from tasks.store import Store, open_store
 
 BUNDLED = ("transcript.model=bundled", "detections.weights=bundled")
@@ -64,7 +64,7 @@ class Runs:
 
 def local_cluster_environment() -> dict[str, str]:
     """What lets another process submit to the local cluster of this one: its address and its certificate."""
-    from flows.local_cluster import local_scheduler, local_security
+    from flows.runtime.local_cluster import local_scheduler, local_security
 
     address = local_scheduler()
     security, prefix = local_security(address), "DASK_DISTRIBUTED__COMM__TLS__"
@@ -81,7 +81,7 @@ def manifests(store: Path) -> dict[str, dict[str, Any]]:
 def submissions() -> Iterator[set[UUID]]:
     """The ids of the task runs that flows of this process submit, or run themselves, meanwhile."""
     from flows import analyze_media
-    from flows.dask_runner import DaskClusterTaskRunner
+    from flows.runtime.dask_runner import DaskClusterTaskRunner
 
     submitted: set[UUID] = set()
     place = DaskClusterTaskRunner.place
@@ -113,7 +113,7 @@ def task_states(
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
-    from flows import dask_runner
+    from flows.runtime import dask_runner
 
     if submitted is None:
         time.sleep(dask_runner.RECORDED_S)

@@ -12,16 +12,17 @@ import pytest
 from prefect import flow
 
 from benchmarks._corpus import make_corpus, tiny
-from flows import backfill_prefix, batch
+from flows import backfill_prefix
 from flows.analyze_short import analyze_short_media
+from flows.backfill import batch
 from tasks.core.errors import NoWorker
 from tasks.core.listing import Listed
 from tasks.core.models import bundled
 from tasks.core.options import parse_options
 from tasks.core.schema import AnalyzeReport
-from tasks.lease import exclusive
-from tasks.lookup import fetch_source
-from tasks.short import SHORT_BYTES, SHORT_S
+from tasks.records.lease import exclusive
+from tasks.records.lookup import fetch_source
+from tasks.stages.short import SHORT_BYTES, SHORT_S
 from tasks.store import Store, open_store
 from tests import media
 from tests.flows.runs import BUNDLED, Runs, comparable, manifests, submissions, task_states

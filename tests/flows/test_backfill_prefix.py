@@ -17,7 +17,7 @@ from benchmarks._corpus import Object, make_corpus, tiny
 from tasks.core.listing import Selection
 from tasks.core.options import parse_options
 from tasks.core.schema import AnalyzeReport
-from tasks.results import read_result
+from tasks.records.results import read_result
 from tasks.store import Store, open_store
 from tests.flows.runs import BUNDLED
 from tests.flows.test_command_line import BUNDLED_SETS, flows
@@ -128,7 +128,7 @@ def test_a_second_backfill_does_nothing(bucket: Bucket, s3: None) -> None:
 
 
 def test_a_dry_run_counts_and_changes_nothing(bucket: Bucket, s3: None) -> None:
-    from flows.plan import make_plan
+    from flows.backfill.plan import make_plan
 
     before = sorted(bucket.store.list(""))
     options = parse_options([*BUNDLED, *BUNDLED_SETS[5::2]])
@@ -149,8 +149,8 @@ class Backfills:
         self.prefix.mkdir()
 
     def run(self, **arguments: Any) -> tuple[dict[str, Any], list[AnalyzeReport]]:
+        from flows.backfill.tally import listener
         from flows.backfill_prefix import backfill_prefix
-        from flows.tally import listener
 
         reports: list[AnalyzeReport] = []
         token = listener.set(lambda report, *_: reports.append(report))

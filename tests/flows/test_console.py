@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.console import show_report
+from flows.cli.console import show_report
 from tasks.core.schema import AnalyzeReport
 from tests.core.publish.results import result
 

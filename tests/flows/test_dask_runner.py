@@ -12,7 +12,7 @@ from prefect.client.orchestration import get_client
 
 from flows.task_runner import ClusterTaskRunner
 from tasks.core.schema import MediaRef
-from tasks.precedence import LARGE_BYTES
+from tasks.workers.precedence import LARGE_BYTES
 from tests.flows.deadly import echo, fail, first_span, leading_span, span, write
 
 
@@ -70,7 +70,7 @@ def _broken() -> None:
 
 def test_what_goes_wrong_outside_of_the_task_is_its_state(engine: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that cannot even begin: waiting says nothing, the result says what it was."""
-    from tasks import worker
+    from tasks.workers import worker
 
     @flow(task_runner=ClusterTaskRunner())
     def broken() -> None:

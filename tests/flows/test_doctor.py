@@ -6,7 +6,7 @@ import pytest
 from distributed import LocalCluster
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows import doctor
+from flows.cli import doctor
 from tasks.core.sandbox import confine, landlock
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from flows.embedded_server import by_flow_run
-from flows.local_server import LINE_BYTES, LINES_KEPT, LocalServer
+from flows.runtime.embedded_server import by_flow_run
+from flows.runtime.local_server import LINE_BYTES, LINES_KEPT, LocalServer
 from tasks.core.errors import SetupError
 from tasks.core.ports import free_port
 from tests.prefect_home import DATABASE, new_prefect_home, use_prefect_home
@@ -51,7 +51,7 @@ def served(log: Path) -> Iterator[str]:
     """The API of a server that logs its statements; ends it as a flow does."""
     port = free_port()
     environment = {**os.environ, "PREFECT_SERVER_DATABASE_ECHO": "true", "PREFECT_SERVER_API_AUTH_STRING": AUTH}
-    command = [sys.executable, "-m", "flows.embedded_server", str(port)]
+    command = [sys.executable, "-m", "flows.runtime.embedded_server", str(port)]
     api = f"http://127.0.0.1:{port}/api"
     with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output, env=environment) as server:
         try:
@@ -112,7 +112,7 @@ def test_a_server_that_complains_a_lot_goes_on_and_is_remembered(
         "def complain():\n"
         "    for number in range(20_000): print('complaint', number, file=sys.stderr)\n"
         "    print('all said', 'x' * 200_000, file=sys.stderr, flush=True)\n"
-        "if 'flows.embedded_server' in sys.orig_argv: complain()\n"
+        "if 'flows.runtime.embedded_server' in sys.orig_argv: complain()\n"
     )
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
     server = LocalServer()

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from flows.dask_security import tls_environment, write_certificate
+from flows.runtime.dask_security import tls_environment, write_certificate
 from tasks.core.models import bundled
 from tests.flows.runs import BUNDLED, manifests
 from tests.prefect_home import DATABASE, environment_of, new_prefect_home

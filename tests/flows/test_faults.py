@@ -95,7 +95,7 @@ def test_a_backfill_that_cannot_begin_says_so_in_a_sentence(
 
 
 def _analyze(runs: Runs, source: object, *assignments: str) -> dict[str, Any]:
-    from flows.batch import analyze_one
+    from flows.backfill.batch import analyze_one
 
     options = parse_options([*QUICK, *assignments])
     report: dict[str, Any] = json.loads(analyze_one(str(source), runs.root, options).line())
@@ -155,7 +155,7 @@ def test_a_source_that_grows_is_read_anew(runs: Runs, tmp_path: Path, monkeypatc
     whole = tiny(6) + bytes(8)
     source.write_bytes(whole[:-8])
     grown = threading.Event()
-    from tasks import media
+    from tasks.stages import media
 
     probed = media.load_info
 
@@ -177,7 +177,7 @@ def test_a_source_that_grows_is_read_anew(runs: Runs, tmp_path: Path, monkeypatc
 def test_a_source_that_never_holds_still_is_set_aside_for_now(
     runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tasks import media
+    from tasks.stages import media
 
     source = tmp_path / "growing.mp4"
     source.write_bytes(tiny(7))

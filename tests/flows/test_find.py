@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.find import Finder
+from flows.cli.find import Finder
 from tasks.core.errors import StoreUnavailable
 from tasks.core.search import Query
 

@@ -13,10 +13,10 @@ from distributed import Client
 from prefect import flow, task
 from prefect.settings import PREFECT_API_SSL_CERT_FILE, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-from flows import dask_runner, fork_server, local_cluster
+from flows.runtime import dask_runner, fork_server, local_cluster
 from flows.task_runner import ClusterTaskRunner
-from tasks import worker
-from tasks.api_certificates import FILE
+from tasks.workers import worker
+from tasks.workers.api_certificates import FILE
 
 
 def _is_imported(name: str) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.paths import whole_path
+from flows.cli.paths import whole_path
 
 
 def test_a_file_is_named_by_its_whole_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flows.find import Finder
+from flows.cli.find import Finder
 from tasks.core.models import bundled
 from tasks.core.publish.storyboard import picture_at
 from tasks.core.schema import Result

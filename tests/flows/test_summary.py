@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from flows import summary
-from flows.console import show_report
+from flows.cli.console import show_report
 from tasks.core.schema import AnalyzeReport, ModelInfo, Transcript, TranscriptGap
 from tests.core.publish.results import media, result
 

@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 import typer
 
-from flows.when import moment, read_moment
+from flows.cli.when import moment, read_moment
 
 NOW = datetime(2026, 3, 1, 15, 30, 12, tzinfo=UTC)
 

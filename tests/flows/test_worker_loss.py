@@ -30,7 +30,7 @@ def _kill_worker_running(task: str, timeout_s: float = 60.0) -> Callable[[], lis
     """Kills, from a thread, the first worker process of the local cluster that is seen running the task."""
     from distributed import Client
 
-    from flows.local_cluster import local_scheduler, local_security
+    from flows.runtime.local_cluster import local_scheduler, local_security
 
     killed: list[str] = []
 
@@ -131,7 +131,7 @@ def test_a_task_run_that_the_server_has_not_written_yet_is_crashed_all_the_same(
     from prefect import flow, task
     from prefect.client.orchestration import get_client
 
-    from flows import dask_runner
+    from flows.runtime import dask_runner
 
     @task
     def slow() -> None:

@@ -12,12 +12,12 @@ import pytest
 
 from deployments.pools import KINDS, pool_name
 from tasks.settings import Settings
-from tasks.threads import LIBRARIES
+from tasks.workers.threads import LIBRARIES
 from tests.command_lines import parsed
 from tests.infra.manifests import INFRA, VARIANTS, commands, compose, kubernetes, pod_specs
 
 COMMANDS = commands()
-SERVER, WATCHER = "python -m flows.embedded_server", "python -m flows watch"
+SERVER, WATCHER = "python -m flows.runtime.embedded_server", "python -m flows watch"
 OWN_HEALTH = {
     "dask scheduler": "8787",
     "dask worker": "8790",
@@ -63,11 +63,11 @@ def test_a_worker_offers_one_resource_and_is_warm_before_its_first_task(where: s
 
 @pytest.mark.parametrize("where", [name for name, words in COMMANDS.items() if words[:2] == ["dask", "scheduler"]])
 def test_a_scheduler_tells_its_demand(where: str) -> None:
-    pages = ("flows.dashboard_guard",) if where.startswith("compose/") else ()
+    pages = ("flows.runtime.dashboard_guard",) if where.startswith("compose/") else ()
     assert parsed(COMMANDS[where])["preload"] == ("infra.scheduler", *pages)
 
 
-@pytest.mark.parametrize("name", ["tasks.preload", "infra.scheduler", "flows.dashboard_guard"])
+@pytest.mark.parametrize("name", ["tasks.preload", "infra.scheduler", "flows.runtime.dashboard_guard"])
 def test_what_is_preloaded_has_a_setup(name: str) -> None:
     found = importlib.util.find_spec(name)
     assert found

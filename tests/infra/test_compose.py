@@ -12,7 +12,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from flows.dask_security import tls_environment
+from flows.runtime.dask_security import tls_environment
 from tests.infra.manifests import INFRA, compose, interpolated, settings_example, variables
 
 SERVICES: dict[str, dict[str, Any]] = compose()["services"]
@@ -158,9 +158,9 @@ def test_nobody_starts_runs_without_the_auth_string() -> None:
     assert found["prefect-server"]["PREFECT_SERVER_API_AUTH_STRING"] == "u:p"
     for name in SPEAKING - {"prefect-server"}:
         assert found[name]["PREFECT_API_AUTH_STRING"] == "u:p"
-    assert "flows.embedded_server" in SERVICES["prefect-server"]["command"], "Prefect's own takes any Host"
+    assert "flows.runtime.embedded_server" in SERVICES["prefect-server"]["command"], "Prefect's own takes any Host"
     assert "prefect-server" in SERVICES["prefect-server"]["command"]
-    assert "flows.dashboard_guard" in SERVICES["dask-scheduler"]["command"]
+    assert "flows.runtime.dashboard_guard" in SERVICES["dask-scheduler"]["command"]
 
 
 SPEAKING = {name for name in SERVICES if name.startswith(("prefect-", "dask-"))} - {"dask-certificates"}

@@ -14,7 +14,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from flows.dask_security import tls_environment
+from flows.runtime.dask_security import tls_environment
 from tests.infra.manifests import INFRA, VARIANTS, kubernetes, pod_specs
 from tests.source_tree import ROOT
 

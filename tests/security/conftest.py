@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import httpx
 import pytest
 
-from flows.local_server import new_auth
+from flows.runtime.local_server import new_auth
 from tasks.core.ports import free_port
 from tests.deployments.conftest import answers
 from tests.prefect_home import DATABASE, new_prefect_home
@@ -46,7 +46,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(home / "ui"),
         "PREFECT_SERVER_API_AUTH_STRING": found.auth,
     }
-    process = subprocess.Popen([sys.executable, "-m", "flows.embedded_server", str(port)], env=environment)
+    process = subprocess.Popen([sys.executable, "-m", "flows.runtime.embedded_server", str(port)], env=environment)
     try:
         deadline = time.monotonic() + 120
         with httpx.Client(timeout=5, trust_env=False) as client:  # one: each reads all the certificates of the host

@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from tasks import artifacts, publish
 from tasks.core.errors import DamagedArtifact
 from tasks.core.models import bundled, yolo, yolo_openvino
 from tasks.core.schema import ArtifactRef, Clip
 from tasks.core.source_cache import Entry, SourceCache
-from tasks.speech import CLIPS
+from tasks.records import artifacts
+from tasks.stages import publish
+from tasks.stages.speech import CLIPS
 from tasks.store import Store, open_store
 from tests.core.sources import CONTENT, get
 from tests.security.hostile import asked, serving

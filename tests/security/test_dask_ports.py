@@ -22,7 +22,7 @@ import pytest
 from distributed import Security
 from distributed.core import rpc
 
-from flows.dask_security import tls_environment, write_certificate
+from flows.runtime.dask_security import tls_environment, write_certificate
 from tasks.core.ports import LOOPBACK
 from tests.source_tree import ROOT
 
@@ -73,8 +73,8 @@ def _listening(root: psutil.Process) -> dict[int, str]:
 
 
 def test_a_run_of_its_own_takes_code_from_nobody_else(engine: None, tmp_path: Path) -> None:
-    from flows.dask_client import worker_count
-    from flows.local_cluster import local_scheduler, local_security, planned_workers
+    from flows.runtime.dask_client import worker_count
+    from flows.runtime.local_cluster import local_scheduler, local_security, planned_workers
 
     address = local_scheduler()
     while worker_count() < planned_workers():
@@ -87,7 +87,7 @@ def test_a_run_of_its_own_takes_code_from_nobody_else(engine: None, tmp_path: Pa
 
 def test_web_pages_of_a_run_tell_nothing(engine: None) -> None:
     """Of Dask, whose pages Tornado serves: other servers of this process are of other tests."""
-    from flows.local_cluster import local_scheduler
+    from flows.runtime.local_cluster import local_scheduler
 
     local_scheduler()
     answers = []
@@ -100,7 +100,7 @@ def test_web_pages_of_a_run_tell_nothing(engine: None) -> None:
 
 
 def test_the_process_that_workers_are_forked_from_is_reached_by_its_user_only(engine: None) -> None:
-    from flows.local_cluster import local_scheduler
+    from flows.runtime.local_cluster import local_scheduler
 
     local_scheduler()
     address = forkserver._forkserver._forkserver_address  # type: ignore[attr-defined]
@@ -117,7 +117,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, str,
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("DASK_", "PREFECT_"))}
     environment = kept | tls_environment(folder) | {"PREFECT_API_AUTH_STRING": "reelflow:secret"}
     command = [sys.executable, "-m", "dask", "scheduler", "--host", "127.0.0.1", "--port", "0"]
-    command += ["--dashboard-address", "127.0.0.1:0", "--preload", "flows.dashboard_guard"]
+    command += ["--dashboard-address", "127.0.0.1:0", "--preload", "flows.runtime.dashboard_guard"]
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stderr

@@ -78,7 +78,7 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
         patch.setenv("REELFLOW_STORE", str(folder / "store"))
         patch.setenv("REELFLOW_MODELS_DIR", str(folder / "models"))
         patch.setenv("REELFLOW_CACHE_DIR", str(folder / "cache"))
-        from flows.local_server import prefect_api
+        from flows.runtime.local_server import prefect_api
 
         with prefect_api():
             yield Deployed(folder, home / DATABASE)

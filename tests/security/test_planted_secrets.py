@@ -91,7 +91,7 @@ class Origin:
 @pytest.fixture
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     """A Prefect server, and its home."""
-    from flows import local_server
+    from flows.runtime import local_server
 
     home = new_prefect_home(tmp_path_factory)
     with pytest.MonkeyPatch.context() as patch:
@@ -209,7 +209,7 @@ def test_workers_elsewhere_are_not_sent_what_a_command_was_given(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They could be anybody's, and know only secrets of their own."""
-    from flows.run import STAYS_HERE, analyze_sources
+    from flows.runtime.run import STAYS_HERE, analyze_sources
 
     monkeypatch.setattr(os, "environ", os.environ.copy())
     monkeypatch.setenv("REELFLOW_DASK_ADDRESS", "tcp://127.0.0.1:9")

@@ -18,7 +18,7 @@ from prefect import flow, task
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from flows.api_guard import Guard, is_ours, sign_in_link
+from flows.runtime.api_guard import Guard, is_ours, sign_in_link
 from flows.task_runner import ClusterTaskRunner
 from tests.browser import Page, browser, chromium
 from tests.prefect_home import DATABASE
@@ -193,8 +193,8 @@ def test_what_a_run_leaves_and_what_its_processes_show_names_no_secret(
     engine: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The command lines of processes are for every user of the host to read, logs and database for later."""
-    from flows.local_cluster import local_scheduler, local_security
-    from tasks.worker import flush
+    from flows.runtime.local_cluster import local_scheduler, local_security
+    from tasks.workers.worker import flush
 
     _failing(return_state=True)
     flush()
@@ -209,7 +209,7 @@ def test_what_a_run_leaves_and_what_its_processes_show_names_no_secret(
 
 
 def test_a_server_without_auth_string_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    from flows import embedded_server
+    from flows.runtime import embedded_server
 
     monkeypatch.delenv("PREFECT_SERVER_API_AUTH_STRING", raising=False)
     with pytest.raises(SystemExit, match="PREFECT_SERVER_API_AUTH_STRING"):

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tasks import lease
 from tasks.core.errors import PermanentError, StoreConflict, StoreUnavailable
 from tasks.core.listing import Selection, list_media
 from tasks.core.s3 import S3Options
-from tasks.lease import exclusive
+from tasks.records import lease
+from tasks.records.lease import exclusive
 from tasks.store import Store
 from tasks.store.folder import FolderStore
 

@@ -17,9 +17,9 @@ from tasks.core.publish.tables import tables, write_table
 from tasks.core.records import json_bytes
 from tasks.core.schema import AudioStream
 from tasks.core.tracking.records import Window
-from tasks.lags import keep_lag
-from tasks.recordings import put_row
-from tasks.results import read_result, table_path
+from tasks.records.lags import keep_lag
+from tasks.records.recordings import put_row
+from tasks.records.results import read_result, table_path
 from tasks.store import Store, open_store
 from tests.core.tracking.scenes import Where, parked, walker, windows
 from tests.tasks.recordings import analysed, record

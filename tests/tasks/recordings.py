@@ -22,9 +22,9 @@ from tasks.core.schema import (
     VideoStream,
 )
 from tasks.core.tracking.records import Window
-from tasks.results import commit_result, result_path
+from tasks.records.results import commit_result, result_path
+from tasks.records.sources import remember
 from tasks.settings import settings
-from tasks.sources import remember
 from tasks.store import Store
 
 

@@ -19,7 +19,7 @@ import pytest
 from flows.alerts import AlertsReport, run_once
 from tasks.alerts import replay, stored_alerts
 from tasks.core.alerts.rules import Rules, read_rules
-from tasks.deliveries import deliveries_of
+from tasks.records.deliveries import deliveries_of
 from tasks.store import Store, open_store
 from tasks.store.folder import FolderStore
 from tests.core.tracking.scenes import START, parked, walker, windows
@@ -183,7 +183,7 @@ def test_what_is_refused_for_a_while_is_sent_later(
     assert run(tmp_path, store, rules()).sent == 0
     assert run(tmp_path, store, rules()).sent == 0, "not before the pause has passed"
     now = time.time()
-    monkeypatch.setattr("tasks.deliveries.deliver.__defaults__", (lambda: now + 60,))
+    monkeypatch.setattr("tasks.records.deliveries.deliver.__defaults__", (lambda: now + 60,))
     assert run(tmp_path, store, rules()).sent == 2
     later = receiver.bodies[2:]
     assert len(receiver.keys) == 2
@@ -210,7 +210,7 @@ def test_quiet_hours_hold_or_drop_messages_not_alerts(
     assert (again.sent, len(receiver.bodies)) == (0, 0), "held until they end, dropped for ever"
     if then == "hold":
         now = time.time()
-        monkeypatch.setattr("tasks.deliveries.deliver.__defaults__", (lambda: now + 86400,))
+        monkeypatch.setattr("tasks.records.deliveries.deliver.__defaults__", (lambda: now + 86400,))
         assert run(tmp_path, store, rules()).sent == 2
 
 

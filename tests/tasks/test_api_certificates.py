@@ -7,7 +7,7 @@ import ssl
 import pytest
 from prefect.settings import Settings
 
-from tasks.api_certificates import FILE, file_for, spared
+from tasks.workers.api_certificates import FILE, file_for, spared
 
 PLAIN, TLS = "http://127.0.0.1:4200/api", "https://prefect.example/api"
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tasks import artifacts
 from tasks.core.options import FrameOptions
 from tasks.core.schema import ArtifactRef, Interval, MediaRef, ModelInfo
+from tasks.records import artifacts
 from tasks.store import open_store
 
 

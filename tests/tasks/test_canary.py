@@ -11,14 +11,15 @@ from typing import Any
 
 import pytest
 
-from tasks import artifacts, canary, media, speech
 from tasks.core import ffmpeg
 from tasks.core.errors import DamagedArtifact, LimitExceeded, SourceChanged, ToolFailed, Unprocessable
 from tasks.core.frame_plan import plan_batches
 from tasks.core.options import AnalyzeOptions, parse_options
 from tasks.core.sandbox.children import Bounds, Finished, run_program
 from tasks.core.schema import ArtifactRef, MediaInfo, MediaRef
-from tasks.lookup import fetch_source, find_models
+from tasks.records import artifacts
+from tasks.records.lookup import fetch_source, find_models
+from tasks.stages import canary, media, speech
 from tasks.store import open_store
 
 OPTIONS = AnalyzeOptions()

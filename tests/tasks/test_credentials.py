@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.local_server import prefect_api
+from flows.runtime.local_server import prefect_api
 from tasks import credentials
 from tasks.core.errors import CredentialsRefused
 from tasks.core.source_names import carries_credentials, display_source

@@ -10,8 +10,8 @@ from tasks.core.errors import StoreUnavailable
 from tasks.core.publish.tables import tables, write_table
 from tasks.core.schema import Result
 from tasks.core.search import Moment, Query
-from tasks.index import Searcher, build_index, index_folder, index_state
-from tasks.results import VIEWS, result_path, table_path
+from tasks.records.index import Searcher, build_index, index_folder, index_state
+from tasks.records.results import VIEWS, result_path, table_path
 from tasks.store import Store, open_store
 from tests.core.search.corpora import MODEL, analysed, embed, media_id, said, seen, vectors
 from tests.fault_proxy import FaultProxy
@@ -93,7 +93,7 @@ def test_only_media_that_have_a_result_count(filled: Store, indexed: bool) -> No
 
 
 def test_what_others_add_is_seen(filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.index.FRESH_S", 0.0)
+    monkeypatch.setattr("tasks.records.index.FRESH_S", 0.0)
     searcher = Searcher(filled)
     assert ids(searcher.search(SPEECH)) == [1, 2, 3]
     publish(filled, street(4))

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks import lease
-from tasks.lease import Lease, exclusive
+from tasks.records import lease
+from tasks.records.lease import Lease, exclusive
 from tasks.store import Store, open_store
 
 MEDIA = "0" * 32

@@ -4,7 +4,7 @@ import pytest
 
 from tasks.core.errors import ModelNotFound
 from tasks.core.options import AnalyzeOptions, parse_options
-from tasks.lookup import find_models
+from tasks.records.lookup import find_models
 
 BUNDLED = ("transcript.model=bundled", "detections.weights=bundled", "embeddings.model=bundled")
 

@@ -9,7 +9,7 @@ from distributed import Reschedule
 from prefect import Task, task
 
 from tasks.core.schema import MediaRef
-from tasks.precedence import FIRST_TAG, HOLD_S, LARGE_BYTES, LEADS_TAG, Precedence
+from tasks.workers.precedence import FIRST_TAG, HOLD_S, LARGE_BYTES, LEADS_TAG, Precedence
 
 
 def _task(*tags: str) -> Task[..., object]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tasks.core.schema import ModelInfo, Segment, Transcript, TranscriptGap
-from tasks.publish import speech_notices
+from tasks.stages.publish import speech_notices
 
 REAL = {"transcript": ModelInfo(name="tiny.en", digest="00")}
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tasks import results
 from tasks.core.errors import CorruptMedia, PermissionDenied, SourceChanged, SourceNotFound, UnsupportedSource
 from tasks.core.options import AnalyzeOptions, parse_options
 from tasks.core.schema import AnalyzeReport, Detections, MediaInfo, MediaRef, ModelInfo, Result, Transcript
-from tasks.sources import recall, remember, request_key
+from tasks.records import results
+from tasks.records.sources import recall, remember, request_key
 from tasks.store import Store, open_store
 
 

@@ -8,7 +8,7 @@ from contextvars import copy_context
 
 import pytest
 
-from tasks.stage import Meter, shares_process, submitted_at
+from tasks.stages.stage import Meter, shares_process, submitted_at
 
 OTHERS_S = 0.3
 

@@ -13,10 +13,10 @@ import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from pydantic import SecretStr
 
-from flows.local_server import prefect_api
-from tasks.artifacts import artifact_file, find, save
+from flows.runtime.local_server import prefect_api
 from tasks.core.errors import NetworkError, StoreUnavailable
 from tasks.core.schema import ArtifactRef
+from tasks.records.artifacts import artifact_file, find, save
 from tasks.store import open_store
 from tests.prefect_home import new_prefect_home, use_prefect_home
 from tests.source_tree import ROOT
@@ -99,7 +99,7 @@ def test_an_artifact_is_found_by_its_reference_alone_in_another_process(
     assert found is not None
     assert artifact_file(found, "a.json").read_bytes() == b"content"
     program = (
-        "import sys; from tasks.artifacts import artifact_file; from tasks.core.schema import ArtifactRef; "
+        "import sys; from tasks.records.artifacts import artifact_file; from tasks.core.schema import ArtifactRef; "
         "print(artifact_file(ArtifactRef.model_validate_json(sys.argv[1]), 'a.json').read_text())"
     )
     worker = {"PREFECT_API_URL": api, "REELFLOW_CACHE_DIR": str(tmp_path / "other host"), "PYTHONPATH": str(ROOT)}

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from flows import doctor
+from flows.cli import doctor
 from tasks.core.errors import StoreConflict
 from tasks.store import Store, open_store
 from tests.fault_proxy import FaultProxy

@@ -21,7 +21,7 @@ import boto3
 import httpx
 import pytest
 
-from flows import doctor
+from flows.cli import doctor
 from tasks.core.errors import (
     CredentialsRefused,
     NetworkError,

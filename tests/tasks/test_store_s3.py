@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from tasks.artifacts import artifact_file, find, save
 from tasks.core.errors import NetworkError, SourceChanged, StoreConflict
 from tasks.core.fetch import fetch
 from tasks.core.options import LimitOptions
 from tasks.core.s3 import S3Options, s3_client
 from tasks.core.schema import ArtifactRef
+from tasks.records.artifacts import artifact_file, find, save
 from tasks.store import Store
 from tasks.store.object_cache import ObjectCache
 from tests.fault_proxy import RESETS, FaultProxy, Faults, Seen

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from tasks import worker
+from tasks.workers import worker
 
 
 @pytest.fixture

@@ -19,8 +19,8 @@ from flows.explorer.guard import Guard
 from tasks.core.publish.storyboard import storyboard
 from tasks.core.publish.tables import tables, write_table
 from tasks.core.schema import Clip, Result
-from tasks.index import Searcher
-from tasks.results import VIEWS_MARKER, result_path, table_path
+from tasks.records.index import Searcher
+from tasks.records.results import VIEWS_MARKER, result_path, table_path
 from tasks.store import Store
 from tests.core.publish import results
 

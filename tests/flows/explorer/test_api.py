@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 from flows.explorer import create_app
 from tasks.core.schema import Clip, Result
 from tasks.core.search import Moment, Query, QueryError
-from tasks.results import VIEWS_MARKER, result_path, table_path
+from tasks.records.results import VIEWS_MARKER, result_path, table_path
 from tasks.store import Store
 from tests.core.publish.results import hostile
 from tests.flows.explorer.stores import add_media, served

@@ -12,7 +12,7 @@ from flows.explorer import create_app, source
 from tasks.core.errors import SourceChanged
 from tasks.core.schema import Result
 from tasks.core.source_cache import SourceCache
-from tasks.results import result_path
+from tasks.records.results import result_path
 from tasks.store import Store
 from tests.flows.explorer.stores import add_media
 

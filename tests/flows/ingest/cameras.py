@@ -1,4 +1,4 @@
-"""The demonstration camera of flows/demo_camera.py as tests need it: killed, mute, asked when it began."""
+"""The demonstration camera of flows/cli/demo_camera.py as tests need it: killed, mute, asked when it began."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Camera:
     def __init__(self, folder: Path, port: int | None = None, mute_after_s: float | None = None) -> None:
         self.folder = folder
         self.port = port or free_port()
-        command = [sys.executable, "-m", "flows.demo_camera", str(folder), str(self.port)]
+        command = [sys.executable, "-m", "flows.cli.demo_camera", str(folder), str(self.port)]
         command += ["--mute-after", str(mute_after_s)] if mute_after_s is not None else []
         self.process = subprocess.Popen(
             command,

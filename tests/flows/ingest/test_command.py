@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from flows.__main__ import app
 from flows.ingest.cameras import options, read_config, resolve
 from tasks.core.errors import CredentialsRefused, OptionError
-from tasks.recordings import list_windows
+from tasks.records.recordings import list_windows
 from tasks.store import open_store
 
 FIELDS = {

@@ -17,7 +17,7 @@ import pytest
 
 from tasks.core.live.gaps import Gap
 from tasks.core.live.names import WindowRecord
-from tasks.recordings import list_gaps, list_windows
+from tasks.records.recordings import list_gaps, list_windows
 from tasks.store import Store
 from tests.core.live.samples import frames
 from tests.fault_proxy import FaultProxy

@@ -9,7 +9,7 @@ import pytest
 
 from flows.ingest.retention import keep_house
 from tasks.core.live.names import WindowRecord, key, rfc3339
-from tasks.recordings import list_rows, put_window
+from tasks.records.recordings import list_rows, put_window
 from tasks.store import Store, open_store
 from tests.core.live.test_gaps import T, window
 

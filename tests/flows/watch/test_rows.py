@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from prefect.client.orchestration import get_client
 
-from flows.batch import analyze_one
+from flows.backfill.batch import analyze_one
 from flows.watch.rows import Rows, rows
 from tasks.core.listing import Listed
 from tasks.core.options import AnalyzeOptions, parse_options
-from tasks.lease import Holder
+from tasks.records.lease import Holder
 from tasks.store import open_store
 from tests.flows.runs import Runs
 

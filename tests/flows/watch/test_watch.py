@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from benchmarks._corpus import make_corpus
-from tasks.results import read_result
+from tasks.records.results import read_result
 from tasks.store import Store, open_store
 from tests.flows.test_command_line import flows
 from tests.flows.watch.bucket import PREFIX, WatchedBucket, watching

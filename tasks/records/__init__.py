@@ -1,0 +1,1 @@
+"""What the store knows of media: artifacts, results, sources, leases, views."""

@@ -1,0 +1,1 @@
+"""What a Dask worker imports, keeps and calls."""
