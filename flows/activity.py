@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 
 from flows.cli.when import read_moment
+from flows.summary import plain
 from tasks.activity import Progress, ReportFiles, read_activity, write_report
 from tasks.core.activity.page import lasting, spoken
 from tasks.core.activity.period import Period
@@ -41,10 +42,10 @@ class ActivityReport(BaseModel):
 
     def sentence(self) -> str:
         """The report for a person, or a phone."""
-        told = [f"{self.visits} visits", f"{self.alerts} alerts", f"{lasting(self.recorded_s)} recorded"]
+        told = [_counted(self.visits, "visit"), _counted(self.alerts, "alert"), f"{lasting(self.recorded_s)} recorded"]
         told += [f"{lasting(self.gap_s)} missing"] if self.gap_s else []
         told += [f"{lasting(self.speech_s)} of speech"] if self.speech_s else []
-        told += [f"{self.waiting} windows wait"] if self.waiting else []
+        told += [f"{_counted(self.waiting, 'window')} not analysed yet"] if self.waiting else []
         told += [f"{self.set_aside} set aside"] if self.set_aside else []
         return f"{', '.join(self.cameras) or 'No cameras'}, {self.span}: {', '.join(told)}."
 
@@ -88,6 +89,35 @@ def make_report(
     return _report(store, files, found), found
 
 
+def markdown(found: Activity, page: str) -> str:
+    """What cameras saw, for the Prefect UI: to be read in half a minute."""
+    lines = [f"# {plain(', '.join(each.camera for each in found.cameras) or 'No cameras')}", ""]
+    lines += [plain(spoken(found.period)), ""]
+    lines += [line for notice in found.notices for line in (f"> **Note:** {plain(notice)}", "")]
+    lines += ["| camera | visits | alerts | recorded | missing | speech | set aside | lag, median | USD |"]
+    lines += ["|---|---|---|---|---|---|---|---|---|"]
+    lines += [
+        f"| {plain(row.camera)} | {row.visits} | {row.alerts} | {lasting(row.recorded_s)} | "
+        f"{lasting(row.gap_s) if found.ledgers else '?'} | {lasting(row.speech_s)} | {row.set_aside} | "
+        f"{lasting(row.lag_median_s)} | {row.cost_usd:.6f} |"
+        for row in found.cameras
+    ]
+    if found.classes:
+        lines += ["", "| class | visits | dwell, median | longest | boxes |", "|---|---|---|---|---|"]
+        lines += [
+            f"| {plain(row.class_)} | {row.visits} | {lasting(row.dwell_median_s)} | {lasting(row.dwell_longest_s)} | "
+            f"{row.boxes} |"
+            for row in found.classes[:40]
+        ]
+    if found.alerts:
+        lines += ["", "## Alerts", ""]
+        lines += [
+            f"- {found.period.local(row.time):%a %H:%M:%S} **{plain(row.rule)}**, {plain(row.camera)}: {plain(row.why)}"
+            for row in found.alerts[-20:]
+        ]
+    return "\n".join([*lines, "", f"Report: `{page.replace('`', '')}`"])
+
+
 def _report(store: Store, files: ReportFiles, found: Activity) -> ActivityReport:
     whole = {name: int(found.total(name)) for name in ("windows", "visits", "alerts", "waiting", "set_aside")}
     seconds = {name: round(found.total(name), 3) for name in ("recorded_s", "gap_s", "speech_s")}
@@ -113,3 +143,7 @@ def _copy(store: Store, files: ReportFiles, out: Path) -> None:
                 (out / path.rpartition("/")[2]).write_bytes(content[0])
     except OSError as error:
         raise StoreUnavailable(f"{out}: the report cannot be written there ({error.strerror})") from None
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"

@@ -10,7 +10,7 @@ from prefect.runtime import flow_run
 from pydantic import Field
 
 from flows import parameters, summary
-from flows.activity import ActivityReport, make_report, period, stored
+from flows.activity import ActivityReport, make_report, markdown, period, stored
 from tasks.core.options import AnalyzeOptions
 from tasks.settings import settings
 
@@ -44,6 +44,6 @@ def report_activity(
     root = stored(store or settings().store, recordings)
     report, found = make_report(root, period(since, until, timezone), recordings, cameras)
     create_markdown_artifact(
-        summary.activity(found, report.page), key=f"report-{report.id}", description=summary.plain(report.sentence())
+        markdown(found, report.page), key=f"report-{report.id}", description=summary.plain(report.sentence())
     )
     return report

@@ -7,8 +7,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from flows.backfill.report import BackfillReport
-from tasks.core.activity.page import lasting, spoken
-from tasks.core.activity.rows import Activity
 from tasks.core.schema import AnalyzeReport, Result
 from tasks.core.source_names import short_name
 
@@ -108,35 +106,6 @@ def backfill(report: BackfillReport) -> str:
     if report.failed:
         lines += ["", "Run the backfill again for those that failed; those set aside need `retry_quarantined`."]
     return "\n".join([*lines, "", f"Store: `{report.store.replace('`', '')}`"])
-
-
-def activity(found: Activity, page: str) -> str:
-    """What cameras saw, to be read in half a minute."""
-    lines = [f"# {plain(', '.join(each.camera for each in found.cameras) or 'No cameras')}", ""]
-    lines += [plain(spoken(found.period)), ""]
-    lines += [line for notice in found.notices for line in (f"> **Note:** {plain(notice)}", "")]
-    lines += ["| camera | visits | alerts | recorded | missing | speech | set aside | lag, median | USD |"]
-    lines += ["|---|---|---|---|---|---|---|---|---|"]
-    lines += [
-        f"| {plain(row.camera)} | {row.visits} | {row.alerts} | {lasting(row.recorded_s)} | "
-        f"{lasting(row.gap_s) if found.ledgers else '?'} | {lasting(row.speech_s)} | {row.set_aside} | "
-        f"{lasting(row.lag_median_s)} | {row.cost_usd:.6f} |"
-        for row in found.cameras
-    ]
-    if found.classes:
-        lines += ["", "| class | visits | dwell, median | longest | boxes |", "|---|---|---|---|---|"]
-        lines += [
-            f"| {plain(row.class_)} | {row.visits} | {lasting(row.dwell_median_s)} | {lasting(row.dwell_longest_s)} | "
-            f"{row.boxes} |"
-            for row in found.classes[:40]
-        ]
-    if found.alerts:
-        lines += ["", "## Alerts", ""]
-        lines += [
-            f"- {found.period.local(row.time):%a %H:%M:%S} **{plain(row.rule)}**, {plain(row.camera)}: {plain(row.why)}"
-            for row in found.alerts[-20:]
-        ]
-    return "\n".join([*lines, "", f"Report: `{page.replace('`', '')}`"])
 
 
 def quarantined(report: AnalyzeReport) -> str:
