@@ -136,7 +136,7 @@ def _module(name: str, words: list[str]) -> dict[str, Any]:
 @cache
 def make_targets() -> set[str]:
     """Targets that `make` lists."""
-    return set(re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    return set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
 
 
 def _make(words: list[str]) -> dict[str, Any]:
