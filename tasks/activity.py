@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from tasks.alerts import stored_alerts
+from tasks.alerts import image_path, stored_alerts
 from tasks.core.activity.page import MOST_PICTURES, page, thumbnail
 from tasks.core.activity.period import Period
 from tasks.core.activity.rows import Activity, AlertRow, GapRow, HealthRow, WindowRow
@@ -372,7 +372,7 @@ def _notices(
 def _pictures(store: Store, activity: Activity) -> Iterator[tuple[str, bytes]]:
     """Small pictures of the last alerts, by alert."""
     for row in activity.alerts[-MOST_PICTURES:]:
-        found = store.read(f"alerts/images/{row.id}.jpg")
+        found = store.read(image_path(row.id))
         if found and (small := thumbnail(found[0])):
             yield row.id, small
 

@@ -22,7 +22,7 @@ from tasks.core.errors import DamagedArtifact, StoreConflict
 from tasks.core.frame_batch import load_encoded_frames, load_frame_times
 from tasks.core.records import json_bytes
 from tasks.core.schema import ArtifactRef
-from tasks.core.tracking.records import TrackedWindow
+from tasks.core.tracking.records import Place, TrackedWindow
 from tasks.core.tracking.rows import moment
 from tasks.records.artifacts import artifact_file
 from tasks.records.deliveries import open_delivery
@@ -119,21 +119,34 @@ def _store(store: Store, rules: Rules, rule: Rule, alert: Alert) -> bool:
 
 def _picture(store: Store, alert: Alert) -> str | None:
     """Stores the frame at which the rule fired, with the box; its path, None where there is no such frame."""
-    found = read_result(store, alert.media_id) if alert.media_id else None
-    if found is None or alert.media_time is None:
+    if alert.media_id is None or alert.media_time is None:
         return None
-    for name, uri in found[0].artifacts.items():
+    drawn = sampled_picture(store, alert.media_id, alert.media_time, alert.box)
+    if drawn is None:
+        return None
+    path = image_path(alert.id)
+    store.write(path, drawn)
+    return path
+
+
+def image_path(alert_id: str) -> str:
+    return f"alerts/images/{alert_id}.jpg"
+
+
+def sampled_picture(store: Store, media_id: str, time: float, box: Place | None) -> bytes | None:
+    """JPEG of the frame that was sampled at a second of a media, with a box drawn; None where it is not kept.
+
+    Raises DamagedArtifact, StoreUnavailable.
+    """
+    found = read_result(store, media_id)
+    for name, uri in found[0].artifacts.items() if found else ():
         if not name.startswith("frames/"):
             continue
-        media_id, stage, key = uri.rsplit("/", 3)[1:]
-        batch = artifact_file(
-            ArtifactRef(media_id=media_id, stage=stage, key=key, uri=uri, store=store.address), FRAMES
-        )
+        owner, stage, key = uri.rsplit("/", 3)[1:]
+        batch = artifact_file(ArtifactRef(media_id=owner, stage=stage, key=key, uri=uri, store=store.address), FRAMES)
         times = load_frame_times(batch)[1]
-        if alert.media_time in times:
-            path = f"alerts/images/{alert.id}.jpg"
-            store.write(path, picture(load_encoded_frames(batch)[times.index(alert.media_time)], alert.box))
-            return path
+        if time in times:
+            return picture(load_encoded_frames(batch)[times.index(time)], box)
     return None
 
 

@@ -18,10 +18,12 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
-from flows.explorer import catalog, page
+from flows.explorer import catalog, page, sightings
 from flows.explorer.kept import Kept
-from flows.explorer.pictures import Pictures, parse_xywh
+from flows.explorer.pictures import Pictures, parse_box, parse_xywh
 from flows.explorer.source import Source, send_source, source_of
+from tasks.core.activity.period import midnight
+from tasks.core.alerts.clock import zone
 from tasks.core.schema import Result
 from tasks.core.search.query import MEDIA_ID, Moment, Query, QueryError
 from tasks.records.results import VIEWS, read_result, result_path
@@ -66,6 +68,7 @@ class Api:
         self._turn = asyncio.Lock()
         self._catalog = catalog.Catalog(store)
         self._pictures = Pictures(store)
+        self._sightings = sightings.Sightings(store)
         self._streams: Kept[str, _Streams | None] = Kept(256, keep_s=30.0)
 
     async def search(self, request: Request) -> Response:
@@ -100,6 +103,45 @@ class Api:
             }
         )
 
+    def alerts(self, request: Request) -> Response:
+        """The alerts of the store, newest first, with what became of their messages."""
+        asked, count, place = _asked(request.query_params)
+        found = self._sightings.alerts(asked, count)
+        ledgers = self._sightings.deliveries(found.rows)
+        cards = [sightings.alert_card(row, ledger, place) for row, ledger in zip(found.rows, ledgers, strict=True)]
+        return self._listed(cards, found, place)
+
+    def visits(self, request: Request) -> Response:
+        """The visits of the store, by the time at which they began, newest first."""
+        asked, count, place = _asked(request.query_params)
+        found = self._sightings.visits(asked, count)
+        return self._listed([sightings.visit_card(visit, place) for visit in found.rows], found, place)
+
+    def _listed(self, cards: list[dict[str, Any]], found: sightings.Page[Any], place: str) -> Response:
+        return _json(
+            {
+                "items": cards,
+                "after": found.last if found.more else None,
+                "cut": found.cut,
+                "most": sightings.MOST_A_DAY,
+                "cameras": self._sightings.cameras()[: sightings.MOST_CAMERAS],
+                "zone": place,
+            }
+        )
+
+    def alert_picture(self, request: Request) -> Response:
+        """The frame at which a rule fired, small."""
+        alert_id = str(request.path_params["alert_id"])
+        if not MEDIA_ID.fullmatch(alert_id):
+            raise HTTPException(404, "There is no such alert.")
+        return _picture(self._pictures.alert(alert_id))
+
+    def frame(self, request: Request) -> Response:
+        """The frame that was sampled at second `t`, small, with the `box` drawn that is given in parts of it."""
+        media_id, given = _media_id(request), request.query_params
+        box = parse_box(given.get("box", ""))
+        return _picture(self._pictures.frame(media_id, _seconds(given.get("t", "0")), box))
+
     def media(self, request: Request) -> Response:
         """Everything about one media."""
         result = self._result(request)
@@ -126,9 +168,7 @@ class Api:
             found = self._pictures.crop(media_id, crop) if crop else None
         else:
             found = self._pictures.at(media_id, _seconds(given.get("t", "0")))
-        if found is None:
-            return FileResponse(_STATIC / "nothing.svg", headers=_REFRESHED, media_type="image/svg+xml")
-        return Response(found, headers=_KEPT, media_type="image/jpeg")
+        return _picture(found)
 
     def file(self, request: Request) -> Response:
         """A download; a report opens in the browser, sealed off from the explorer."""
@@ -186,6 +226,12 @@ def _media_id(request: Request) -> str:
     return found
 
 
+def _picture(found: bytes | None) -> Response:
+    if found is None:
+        return FileResponse(_STATIC / "nothing.svg", headers=_REFRESHED, media_type="image/svg+xml")
+    return Response(found, headers=_KEPT, media_type="image/jpeg")
+
+
 def _query(given: QueryParams) -> Query:
     fields: dict[str, Any] = {"text": given.get("q", ""), "limit": _number(given, "limit", 24, MOST_FOUND)}
     if kinds := given.getlist("kind"):
@@ -214,6 +260,25 @@ def _filters(given: QueryParams) -> catalog.Filters:
         since=_day(given, "since"),
         until=until + timedelta(days=1) if until else None,
     )
+
+
+def _asked(given: QueryParams) -> tuple[sightings.Asked, int, str]:
+    """Which alerts or visits, how many, and by whose clock."""
+    place = given.get("zone", "").strip() or "UTC"
+    try:
+        zone(place)
+    except (LookupError, ValueError, OSError):
+        raise HTTPException(400, "zone: write a time zone as Europe/Berlin or UTC.") from None
+    times: dict[str, float] = {}
+    if day := _day(given, "day"):
+        if day.year < 1970:
+            raise HTTPException(400, "day: there are none before 1970.")
+        times = {"begin": midnight(day.date(), place), "end": midnight((day + timedelta(days=1)).date(), place)}
+    camera, after = given.get("camera") or None, given.get("after")
+    asked = sightings.Asked(camera, **times, after=sightings.parse_cursor(after) if after else None)
+    if after and asked.after is None:
+        raise HTTPException(400, "after: give what the last answer ended with.")
+    return asked, _number(given, "limit", 24, MOST_LISTED), place
 
 
 def _day(given: QueryParams, name: str) -> datetime | None:

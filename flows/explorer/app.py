@@ -1,4 +1,4 @@
-"""The explorer as an ASGI application: two pages, the API behind them, and their scripts and styles."""
+"""The explorer as an ASGI application: three pages, the API behind them, and their scripts and styles."""
 
 from __future__ import annotations
 
@@ -65,13 +65,18 @@ def create_app(
     api = Api(store, find, runs_url)
     routes = [
         Route("/", lambda _: _page("search.html")),
+        Route("/alerts", lambda _: _page("alerts.html")),
         Route("/media/{media_id}", partial(_media_page, api)),
         Route("/api/search", api.search),
+        Route("/api/alerts", api.alerts),
+        Route("/api/alerts/{alert_id}/picture", api.alert_picture),
+        Route("/api/visits", api.visits),
         Route("/api/media", api.newest),
         Route("/api/media/{media_id}", api.media),
         Route("/api/media/{media_id}/source", api.source),
         Route("/api/media/{media_id}/clips/{number:int}", api.clip),
         Route("/api/media/{media_id}/picture", api.picture),
+        Route("/api/media/{media_id}/frame", api.frame),
         Route("/api/media/{media_id}/files/{name}", api.file),
         Route("/static/house.css", lambda _: FileResponse(_HOUSE_STYLE, headers=_REFRESHED, media_type="text/css")),
         Mount("/static", _Static(directory=_HERE / "static")),

@@ -120,6 +120,9 @@ class Store(Protocol):
     def list(self, prefix: str) -> Iterator[str]:
         """Paths of `scan`."""
 
+    def folders(self, prefix: str) -> Iterator[str]:
+        """Names of the folders directly in a folder, in order, whatever lies in them: a bucket gives 1000 a request."""
+
     def delete(self, path: str) -> None:
         """Removes an object; no error where there is none."""
 

@@ -129,6 +129,10 @@ class FolderStore:
     def list(self, prefix: str) -> Iterator[str]:
         return (found.path for found in self.scan(prefix))
 
+    def folders(self, prefix: str) -> Iterator[str]:
+        base = self._path(prefix)
+        return (entry.name for entry in _entries(base, base == self._folder) if entry.is_dir(follow_symlinks=False))
+
     def delete(self, path: str) -> None:
         with disk(self._folder, _ELSEWHERE), contextlib.suppress(FileNotFoundError, NotADirectoryError):
             self._path(path).unlink()
@@ -165,18 +169,22 @@ def _beside(path: str) -> str:
 
 def _walk(folder: Path, start: str) -> Iterator[Stored]:
     """Files below a folder in the order of their paths, one folder's names in memory for each level."""
-    try:
-        with os.scandir(folder) as found:
-            entries = sorted((e for e in found if start or e.name not in _OURS), key=_order)
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    for entry in entries:
+    for entry in _entries(folder, not start):
         if entry.is_dir(follow_symlinks=False):
             yield from _walk(Path(entry.path), f"{start}{entry.name}/")
         elif entry.is_file(follow_symlinks=False):
             with contextlib.suppress(FileNotFoundError):
                 status = entry.stat(follow_symlinks=False)
                 yield Stored(start + entry.name, status.st_size, status.st_mtime)
+
+
+def _entries(folder: Path, is_root: bool) -> list[os.DirEntry[str]]:
+    """What lies directly in a folder, in the order of paths; nothing where there is no such folder."""
+    try:
+        with os.scandir(folder) as found:
+            return sorted((e for e in found if not is_root or e.name not in _OURS), key=_order)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def _order(entry: os.DirEntry[str]) -> bytes:

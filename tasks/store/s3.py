@@ -257,6 +257,18 @@ class S3Store:
     def list(self, prefix: str) -> Iterator[str]:
         return (found.path for found in self.scan(prefix))
 
+    def folders(self, prefix: str) -> Iterator[str]:
+        start = self._prefix + (f"{prefix.rstrip('/')}/" if prefix.strip("/") else "")
+        with self._explained():
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket, Prefix=start, Delimiter="/"
+            )
+            for page in pages:
+                for folder in page.get("CommonPrefixes", ()):
+                    name = folder["Prefix"][len(start) :].rstrip("/")
+                    if prefix.strip("/") or f"{name}/" != OURS:
+                        yield name
+
     def delete(self, path: str) -> None:
         with self._explained():
             self._client.delete_object(**self._at(path))

@@ -118,6 +118,15 @@ def test_listing_is_sorted_and_bounded_by_its_folder(store: Store, place: str) -
     assert abs(found.modified - Path(__file__).stat().st_atime) < 10**9
 
 
+def test_folders_are_named_once_whatever_lies_in_them(store: Store) -> None:
+    for name in ("m/b/x", "m/b/y/z", "m/a%2Fé ü/x", "m/file", "mm/c/x"):
+        store.write(name, b".")
+    store.commit("m/committed", b"1", None)  # where stores leave what is their own
+    assert list(store.folders("m")) == list(store.folders("m/")) == ["a%2Fé ü", "b"]
+    assert list(store.folders("")) == ["m", "mm"]
+    assert list(store.folders("no/such")) == []
+
+
 def _in_order(paths: Iterator[str], place: str) -> list[str]:
     """SeaweedFS goes folder by folder; elsewhere the order is that of the bytes."""
     return sorted(paths, key=str.encode) if place == "seaweedfs" else list(paths)

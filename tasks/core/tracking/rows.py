@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 
 from tasks.core.activity.rows import VisitRow
 from tasks.core.errors import DamagedArtifact
-from tasks.core.tracking.records import TrackedWindow, Visit
+from tasks.core.schema import Record
+from tasks.core.tracking.records import Place, TrackedWindow, Visit
 
 _TIME: Final = pa.timestamp("ms", tz="UTC")
 _CAMERA: Final = pa.field("camera", pa.dictionary(pa.int32(), pa.string()), nullable=False)
@@ -55,6 +56,17 @@ VISITS: Final = pa.schema(
 )
 """`class` is by vote of all frames. `ended` is false while the object may still be there. `best_*` names the window,
 the second in it and the box of the largest and surest picture."""
+
+_ABOUT: Final = ["camera", "visit", "class", "start", "end", "dwell_s", "ended", "frames"]
+_BEST: Final = ["best_media_id", "best_media_time", "best_box"]
+
+
+class Best(Record):
+    """The largest and surest picture of a visit."""
+
+    media_id: str
+    media_time: float
+    place: Place
 
 
 def tracks(tracked: TrackedWindow) -> bytes:
@@ -101,14 +113,39 @@ def visit(found: Visit) -> bytes:
 
 def read_visit(data: bytes, name: str) -> VisitRow:
     """The row of a file that `visit` made. Raises DamagedArtifact with the file's name for any other."""
-    columns = ["camera", "visit", "class", "start", "end", "dwell_s", "ended", "frames"]
+    return _visit_row(_read_row(data, _ABOUT, name), name)
+
+
+def read_best(data: bytes, name: str) -> tuple[VisitRow, Best]:
+    """As `read_visit`, and where its best picture is. Raises DamagedArtifact."""
+    row = _read_row(data, [*_ABOUT, *_BEST], name)
+    media_id, time, place = (row.pop(column) for column in _BEST)
     try:
-        [row] = pq.read_table(io.BytesIO(data), columns=columns).to_pylist()
+        best = Best(media_id=media_id, media_time=time, place=place)
+    except ValueError as error:
+        raise _no_visit(name, error) from error
+    return _visit_row(row, name), best
+
+
+def _visit_row(row: dict[str, Any], name: str) -> VisitRow:
+    try:
         times = {end: row[end].timestamp() for end in ("start", "end")}
         lasts = not row.pop("ended")
         return VisitRow.model_validate(row | times | {"lasts": lasts})
-    except (pa.ArrowException, KeyError, ValueError, AttributeError) as error:
-        raise DamagedArtifact(f"{name} holds no visit; track its windows again", detail=str(error)) from error
+    except (ValueError, AttributeError) as error:
+        raise _no_visit(name, error) from error
+
+
+def _read_row(data: bytes, columns: list[str], name: str) -> dict[str, Any]:
+    try:
+        [row] = pq.read_table(io.BytesIO(data), columns=columns).to_pylist()
+        return dict(row)
+    except (pa.ArrowException, OSError, OverflowError, KeyError, ValueError) as error:
+        raise _no_visit(name, error) from error
+
+
+def _no_visit(name: str, error: Exception) -> DamagedArtifact:
+    return DamagedArtifact(f"{name} holds no visit; track its windows again", detail=str(error))
 
 
 def moment(time: float) -> datetime:

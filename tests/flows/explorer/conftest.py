@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ from starlette.testclient import TestClient
 from flows.explorer import create_app
 from tasks.core.schema import Result
 from tasks.store import Store, open_store
+from tests.browser import Page, browser, chromium
 from tests.flows.explorer.stores import add_media, finder
 
 
@@ -38,6 +39,15 @@ def open_client(store: Store, shown: Result) -> Callable[..., TestClient]:
         return TestClient(create_app(store, finder(store), **arguments), base_url=base_url)  # type: ignore[arg-type]
 
     return make
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    binary = chromium()
+    if binary is None:
+        pytest.skip("no chromium on PATH")
+    with browser(binary, tmp_path_factory.mktemp("profile")) as opened:
+        yield opened
 
 
 @pytest.fixture

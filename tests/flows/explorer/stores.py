@@ -8,17 +8,23 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import uvicorn
 
 from flows.explorer.api import Find
 from flows.explorer.guard import Guard
+from tasks.alerts import alert_path
+from tasks.core.alerts.evaluate import Alert
 from tasks.core.publish.storyboard import storyboard
 from tasks.core.publish.tables import tables, write_table
 from tasks.core.schema import Clip, Result
+from tasks.core.tracking import rows
+from tasks.core.tracking.records import Sight, Visit
 from tasks.records.index import Searcher
 from tasks.records.results import VIEWS_MARKER, result_path, table_path
 from tasks.store import Store
@@ -63,6 +69,42 @@ def add_media(store: Store, file: Path, source: str | None = None, *, board: boo
     sizes = {path: len(data) for path, data in views.items()}
     store.write(f"media/{media_id}/{VIEWS_MARKER}", json.dumps({"key": result.key, "files": sizes}).encode())
     return result
+
+
+def add_alert(store: Store, number: int, time: float, **changes: Any) -> Alert:
+    """Stores an alert of the camera `gate` as `alerts run` does; its visit began 4 s before."""
+    facts: dict[str, Any] = {
+        "id": f"{number:032x}",
+        "rule": "somebody at the gate",
+        "rule_digest": "d",
+        "camera": "gate",
+        "visit": f"{number:016x}",
+        "kind": "visit",
+        "start": time - 4,
+        "time": time,
+        "classes": ("person",),
+        "why": "person in zone",
+        "window": "w",
+        "source": "s3://bucket/camera=gate/w.mp4",
+    }
+    alert = Alert(**facts | changes)
+    store.write(alert_path(alert), alert.model_dump_json().encode())
+    return alert
+
+
+def add_visit(store: Store, number: int, start: float, **changes: Any) -> Visit:
+    """Stores a visit of the camera `gate`, 65 s long, as `alerts run` does."""
+    place = (0.5, 0.0, 0.75, 0.9)
+    seen = {"time": start, "place": place, "class": "person", "confidence": 0.5, "media_id": "0" * 32}
+    best = Sight.model_validate({**seen, "media_time": 1.0} | changes.pop("best", {}))
+    facts = {"visit": f"{number:016x}", "camera": "gate", "class": "person", "start": start, "end": start + 65}
+    more = {"ended": True, "frames": 9, "path": [], "still_s": 0.0, "best": best}
+    visit = Visit.model_validate({**facts, **more, **changes})
+    day = f"{datetime.fromtimestamp(start, UTC):%Y-%m-%d}"
+    store.write(
+        f"tables/visits/camera={quote(visit.camera, safe='')}/day={day}/{visit.visit}.parquet", rows.visit(visit)
+    )
+    return visit
 
 
 def finder(store: Store) -> Find:

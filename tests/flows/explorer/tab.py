@@ -49,3 +49,8 @@ class Tab:
 
     def count(self, selector: str) -> int:
         return int(self.page.run(f"document.querySelectorAll({json.dumps(selector)}).length"))
+
+    def noise(self) -> list[str]:
+        """What was refused, broken or printed, and asked of another server; the browser draws icons of its own."""
+        ours = (self.base, "data:image/", "about:blank")
+        return [*self.page.messages, *(url for url in self.page.requests if not url.startswith(ours))]

@@ -31,7 +31,8 @@ def test_a_short_token_is_refused(open_client: Open) -> None:
 
 @pytest.mark.parametrize(
     "path", ["/", "/media/{id}", "/api/media", "/api/search?q=hello", "/api/media/{id}", "/api/media/{id}/source",
-             "/api/media/{id}/clips/0", "/api/media/{id}/picture", "/api/media/{id}/files/result.json", "/nowhere"],
+             "/api/media/{id}/clips/0", "/api/media/{id}/picture", "/api/media/{id}/files/result.json", "/nowhere",
+             "/alerts", "/api/alerts", "/api/visits", "/api/alerts/{id}/picture", "/api/media/{id}/frame"],
 )  # fmt: skip
 @pytest.mark.parametrize("given", [{}, {"token": "a-long-enough-tokem"}, {"token": ["x", TOKEN]}, {"token": ""}])
 def test_without_the_token_nothing_is_told(
@@ -104,7 +105,8 @@ def test_other_sites_may_link_but_not_load(open_client: Open, shown: Result, sit
     assert client.get("/", headers={"sec-fetch-site": site, "sec-fetch-mode": "navigate"}).status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/", "/nowhere", "/api/media", "/api/media/{id}/source", "/static/search.js"])
+@pytest.mark.parametrize("path", ["/", "/nowhere", "/api/media", "/api/media/{id}/source", "/static/search.js",
+                                  "/alerts", "/api/alerts", "/api/alerts/{id}/picture"])  # fmt: skip
 def test_every_answer_has_the_headers(client: TestClient, shown: Result, path: str) -> None:
     headers = client.get(path.format(id=shown.media_id)).headers
     assert headers["content-security-policy"] == POLICY

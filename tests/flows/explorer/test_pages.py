@@ -1,4 +1,4 @@
-"""Both pages in a headless browser: what a person does and sees."""
+"""The pages in a headless browser: what a person does and sees."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,7 +9,7 @@ import pytest
 from flows.explorer import create_app
 from tasks.core.schema import Caption, Chunk, Detections, Result, Tag
 from tasks.store import Store
-from tests.browser import Page, browser, chromium
+from tests.browser import Page
 from tests.contrast import too_low
 from tests.core.publish.results import ATTACKS, hostile
 from tests.flows.explorer.stores import add_media, finder, served
@@ -19,15 +19,6 @@ Sample = Callable[..., Path]
 AT = "document.querySelector('#media').currentTime"
 READY = "document.querySelector('#media')?.readyState >= 2 && !document.querySelector('#media').seeking"
 TOKEN = "a-long-enough-token"
-
-
-@pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    binary = chromium()
-    if binary is None:
-        pytest.skip("no chromium on PATH")
-    with browser(binary, tmp_path_factory.mktemp("profile")) as opened:
-        yield opened
 
 
 @pytest.fixture
@@ -50,12 +41,6 @@ def painted(tab: Tab, x: float, y: float) -> bool:
     )
 
 
-def noise(tab: Tab) -> list[str]:
-    """What was refused, broken or printed, and what was asked of another server; the browser draws icons of its own."""
-    ours = (tab.base, "data:image/", "about:blank")
-    return [*tab.page.messages, *(url for url in tab.page.requests if not url.startswith(ours))]
-
-
 def test_newest_media_are_listed_and_a_search_finds_the_moment(tab: Tab) -> None:
     tab.open("/")
     assert tab.text("#heading") == "Newest media"
@@ -66,7 +51,7 @@ def test_newest_media_are_listed_and_a_search_finds_the_moment(tab: Tab) -> None
     assert "one two three" in tab.text(".card .why")
     assert tab.page.run("location.search") == "?q=one+two+three"
     tab.page.wait("document.querySelector('.card img').naturalWidth === 160")
-    assert noise(tab) == []
+    assert tab.noise() == []
 
 
 def test_filters_narrow_the_answer_and_stay_in_the_address(tab: Tab, shown: Result) -> None:
@@ -104,7 +89,7 @@ def test_a_result_opens_at_its_moment_and_plays(tab: Tab, shown: Result) -> None
     assert tab.text("#name") == "talk.mp4"
     assert tab.text("[aria-current] span") == "one two three"
     assert tab.text("#around").endswith("1 of 1")
-    assert noise(tab) == []
+    assert tab.noise() == []
 
 
 def test_what_is_no_opened_moment_stays_still(tab: Tab, shown: Result) -> None:
@@ -172,7 +157,7 @@ def test_the_address_follows_the_player(tab: Tab, shown: Result) -> None:
     assert tab.text("#around").endswith("1 of 1"), "it is still known as a result of the search"
     tab.page.run("history.back()")
     tab.page.wait("location.pathname === '/'")
-    assert noise(tab) == []
+    assert tab.noise() == []
 
 
 @pytest.mark.parametrize("dark", [False, True])
@@ -278,7 +263,7 @@ def test_attacks_in_names_transcripts_and_tags_are_text(page: Page, store: Store
         assert painted(tab, 1, 50)
         assert page.run("window.pwned === undefined")
         assert tab.count("main img, main script, main svg svg, [onerror], [onload], [autofocus]") == 0
-        assert noise(tab) == []
+        assert tab.noise() == []
 
 
 def _embeddings() -> dict[str, object]:
@@ -352,7 +337,7 @@ def test_media_without_anything_found_and_old_ones(page: Page, store: Store, tal
         tab.open(f"/media/{media.media_id}")
         page.wait(READY)
         assert page.run("document.querySelector('#shown').hidden")
-        assert noise(tab) == []
+        assert tab.noise() == []
 
 
 @pytest.mark.parametrize("path", ["/", "/?q=hello&camera=door", "/media/{id}"])
