@@ -26,7 +26,7 @@ PYTEST_ARGS ?= -n 2 --dist loadfile
 export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
-.PHONY: help setup demo live-demo up down test fuzz lint format bench bench-check docs pictures lock audit sbom pins clean distclean
+.PHONY: help setup demo live-demo up down test fuzz lint format bench bench-check gpu-check docs pictures lock audit sbom pins clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -66,6 +66,9 @@ bench: $(BENCH_STAMP) ## List the benchmarks; NAME=pipeline runs one
 
 bench-check: $(STAMP) ## Hold five short ratios against their floors (under 4 minutes on 2 quiet cores)
 	@$(PY) -m benchmarks check $(ARGS)
+
+gpu-check: $(STAMP) ## Measure the networks on a GPU, as JSON (8 minutes at most); ARGS=--cpu tries the check itself
+	@$(PY) -m benchmarks gpu_check $(ARGS)
 
 docs: $(DOCS_STAMP) ## Build the documentation's site in build/site and check its links
 	@NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --strict --quiet
