@@ -24,7 +24,7 @@ FIRST_TAG = "first"
 LEADS_TAG = "leads"
 """Of tasks that such a one waits for."""
 
-HOLD_S = 0.5
+HOLD_S = 0.2
 """So long after one the successor is waited for: a flow hears of the end, reads the result, plans and submits."""
 
 STEP_S = 0.015
