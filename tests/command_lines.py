@@ -11,7 +11,9 @@ from typing import Any
 
 import typer
 import yaml
-from prefect.cli._app import _app as prefect_cli
+from prefect.cli._app import (
+    _app as prefect_cli,
+)  # private: `prefect.cli.app` runs commands, and there is no other parser
 
 from deployments import registry
 from flows.runtime import embedded_server

@@ -20,13 +20,14 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from flows.backfill.batch import TOGETHER
 from tests.media import ffmpeg
 from tests.prefect_home import environment_of
 from tests.source_tree import ROOT
@@ -34,14 +35,14 @@ from tests.source_tree import ROOT
 SECONDS = 2
 LONGEST_S = 10.0
 """That one file may take, from its turn to its report, on a machine that does nothing else."""
-WARM_UP = 8
-"""The first reports wait for workers to start and to load their models."""
 GROWTH = 1.3
 """Memory of the command and its workers at the end, in that of the middle of the run."""
 GROWTH_BYTES = 150 * 2**20
 """Less than this is no growth: allocators keep what they were given."""
 FEWEST_SAMPLES = 400
 IN_FLIGHT = 2
+WARM_UP = IN_FLIGHT * TOGETHER
+"""The first files, in order of names, wait for workers to start and to load their models: those of the first runs."""
 OPTIONS = (
     "transcript.model=bundled",
     "detections.weights=bundled",
@@ -176,7 +177,7 @@ class Outcome:
     left: list[str] = field(default_factory=list)
     """Processes and files that stayed behind."""
 
-    def faults(self, names: Iterable[str], longest_s: float = LONGEST_S) -> list[str]:
+    def faults(self, names: Sequence[str], longest_s: float = LONGEST_S) -> list[str]:
         """Every rule that was broken, in words."""
         found = [f"{path} stayed behind" for path in self.left]
         if "Traceback" in self.errors:
@@ -185,11 +186,12 @@ class Outcome:
             found.append(f"exit status {self.status}: {self.errors[-1000:]}")
         reported = Counter(Path(report["source"]).name for report in self.reports)
         found += [f"{name}: {reported[name]} reports" for name in names if reported[name] != 1]
-        for number, report in enumerate(self.reports):
+        first = set(names[:WARM_UP])
+        for report in self.reports:
             name = Path(report["source"]).name
             if report["status"] not in ("done", "cached", "quarantined"):
                 found.append(f"{name}: {report['status']}, {report['error']}")
-            if number >= WARM_UP and report["seconds"] > longest_s:
+            if name not in first and report["seconds"] > longest_s:
                 found.append(f"{name}: {report['seconds']:.1f} s")
         return found + self._growth()
 
